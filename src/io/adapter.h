@@ -57,7 +57,8 @@ struct AdapterConfig {
   int always_run_positions = 1;  // the first positions of a sequence never skip
   // LoRA deltas, rank 0 = none. Applied when the adapter is active, at every budget.
   int lora_rank = 0;
-  float lora_alpha = 0;
+  float lora_alpha = 0;                   // delta = alpha / rank * B A
+  std::vector<std::string> lora_targets;  // of attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down
   // Calibration: run iff importance > threshold. Budgets ascend from 0; row 0 (budget 0) runs everything.
   std::vector<double> budgets;
   std::vector<std::vector<float>> thresholds;  // [budgets][2 * num_layers]
