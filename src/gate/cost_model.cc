@@ -70,7 +70,7 @@ CostModel::CostModel(const LayerDims& dims) : branches_(static_cast<size_t>(2 * 
       if (linear.branch != KindOfBranch(static_cast<int>(b))) continue;
       const double cost = D(linear.in) * D(linear.out);
       branches_[b].dense += cost;
-      if (linear.is_kv) branches_[b].skipped += cost;
+      if (linear.is_kv) branches_[b].kv += cost;
     }
     dense_per_row_ += branches_[b].dense;
   }
@@ -82,21 +82,22 @@ CostModel::CostModel(const LayerDims& dims, const AdapterConfig& adapter) : Cost
     BranchCost& cost = branches_[b];
     for (const LinearShape& linear : LinearShapes(dims)) {
       if (linear.branch != KindOfBranch(static_cast<int>(b)) || !HasTarget(adapter, linear.name)) continue;
-      const double lora = LoraCost(adapter.lora_rank, linear.in, linear.out);
+      const double lora = dims.extra_factor * LoraCost(adapter.lora_rank, linear.in, linear.out);
       cost.kept_extra += lora;
-      if (linear.is_kv) cost.skipped += lora;
+      if (linear.is_kv) cost.kv += lora;
     }
     if (b >= adapter.gated.size() || !adapter.gated[b]) continue;
+    if (adapter.skip_rank >= 0) cost.skip_path = dims.extra_factor * d * (1 + 2 * adapter.skip_rank);
     switch (adapter.gate_kind) {
       case GateKind::kScalar:
-        cost.decision = d;
+        cost.decision = dims.extra_factor * d;
         break;
       case GateKind::kLowRank:
-        cost.decision = 2 * d * adapter.gate_rank;
+        cost.decision = dims.extra_factor * 2 * d * adapter.gate_rank;
         break;
       case GateKind::kVector:
-        cost.decision = d;
-        if (adapter.multiply_output) cost.kept_extra += d * d;
+        cost.decision = dims.extra_factor * d;
+        if (adapter.multiply_output) cost.kept_extra += dims.extra_factor * d * d;
         break;
     }
   }
@@ -119,7 +120,8 @@ double CostModel::NetSaving(const SkipCounts& counts) const {
   for (size_t b = 0; b < branches_.size(); ++b) {
     const BranchCost& cost = branches_[b];
     const auto run = static_cast<double>(counts.run[b]);
-    executed += run * (cost.dense + cost.kept_extra) + static_cast<double>(counts.kv_only[b]) * cost.skipped +
+    executed += run * (cost.dense + cost.kept_extra) + static_cast<double>(counts.kv_only[b]) * cost.kv +
+                static_cast<double>(counts.skipped[b]) * cost.skip_path +
                 static_cast<double>(counts.decided[b]) * cost.decision;
     dense += (run + static_cast<double>(counts.skipped[b])) * cost.dense;
   }
@@ -134,8 +136,8 @@ double CostModel::NetSaving(std::span<const uint8_t> kept, KvRule rule) const {
     executed += cost.decision;
     if (kept[b] != 0) {
       executed += cost.dense + cost.kept_extra;
-    } else if (rule == KvRule::kCompute) {
-      executed += cost.skipped;
+    } else {
+      executed += cost.skip_path + (rule == KvRule::kCompute ? cost.kv : 0.0);
     }
   }
   return 1.0 - executed / dense_per_row_;

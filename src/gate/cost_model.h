@@ -20,12 +20,16 @@ struct LayerDims {
   int64_t query_size;  // heads * head_dim
   int64_t kv_size;     // kv_heads * head_dim
   int64_t ffn_size;
+  // Bytes per element of the adapter's matrices over bytes per element of the branches: an f16 delta beside
+  // 5-bit weights costs 3.2 times its element count in decode. 1 counts FLOPs.
+  double extra_factor = 1.0;
 };
 
 struct BranchCost {
   double dense = 0;         // the branch of the ungated model
   double kept_extra = 0;    // added when it runs: vector gate (if multiplying), LoRA
-  double skipped = 0;       // still executed when skipped: K and V under rule `compute` (with their LoRA)
+  double kv = 0;            // K and V with their LoRA: still executed when skipped, under KV rule `compute`
+  double skip_path = 0;     // what runs instead of the branch (AdapterConfig::skip_rank)
   double decision = 0;      // the gate's decision, paid by every decided row
 };
 

@@ -8,6 +8,7 @@
 //     blk.{l}.{attn|mlp}.gate.up       low_rank: [d, rank]
 //     blk.{l}.{attn|mlp}.gate.bias     scalar: [1]; low_rank, vector: [d]
 //     blk.{l}.{attn|mlp}.decision.weight [d], .decision.bias [1]   vector: the distilled scalar head
+//     blk.{l}.{attn|mlp}.skip.bias [d], .skip.down [rank, d], .skip.up [d, rank]   the skip path, if any
 //     blk.{l}.{attn_q|attn_k|attn_v|attn_output|ffn_gate|ffn_up|ffn_down}.lora_a [r, in], .lora_b [out, r]
 //
 // Reading verifies names, shapes, counts and that every number is finite; binding to a base model
@@ -55,6 +56,9 @@ struct AdapterConfig {
   KvRule kv_rule = KvRule::kCompute;
   std::vector<bool> gated;       // [2 * num_layers]; a branch without a gate always runs
   int always_run_positions = 1;  // the first positions of a sequence never skip
+  // The skip path: what a skipped row adds to the residual stream instead of the branch,
+  // bias + up (down h). -1: nothing is added; 0: the bias only; r > 0: bias and a rank-r map.
+  int skip_rank = -1;
   // LoRA deltas, rank 0 = none. Applied when the adapter is active, at every budget.
   int lora_rank = 0;
   float lora_alpha = 0;                   // delta = alpha / rank * B A
