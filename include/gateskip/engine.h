@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C++ API: load a model with or without an adapter, generate and score text at a compute budget chosen per
+// call. All functions throw gateskip::Error. An Engine is used from one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gateskip/error.h"
+
+namespace gateskip {
+
+enum class ComputeType {
+  kFast,  // stored weight blocks, 8-bit activations, integer dot products
+  kF32,   // weights dequantised, everything in f32: the reference
+};
+
+struct EngineOptions {
+  std::string model_path;    // a GGUF file or a hub-style directory
+  std::string adapter_path;  // an adapter directory; empty: the plain model
+  int threads = 0;           // 0: one per core this process may use
+  ComputeType compute = ComputeType::kFast;
+  int context_length = 0;    // 0: the model's own, at most 8192. KV memory is taken page by page as it fills
+  int prefill_chunk = 512;   // rows of one forward step
+  bool self_test = true;     // run the adapter's self-test when loading it
+};
+
+enum class Policy {
+  kGates,   // the adapter's gates; without an adapter only budget 0 is possible
+  kRandom,  // random decisions at the same net saving: the control
+};
+
+struct BudgetOptions {
+  double prefill = 0;  // net share of the ungated layer cost to save, in [0, 0.95]
+  double decode = 0;
+  Policy policy = Policy::kGates;
+  uint64_t policy_seed = 0;
+  // false: run the plain base model, no gates and no deltas, even if an adapter is loaded.
+  bool use_adapter = true;
+};
+
+struct SamplingOptions {
+  float temperature = 0.0F;  // 0: greedy. [0, 100]
+  int top_k = 40;            // 0: off
+  float top_p = 0.95F;       // (0, 1], 1: off
+  float min_p = 0.0F;        // [0, 1), 0: off
+  float repeat_penalty = 1.0F;  // > 0, 1: off (arXiv 1909.05858); over the last `repeat_window` tokens
+  int repeat_window = 64;
+  uint64_t seed = 0;
+};
+
+struct GenerateOptions {
+  int max_tokens = 128;              // -1: up to the context length
+  std::vector<std::string> stop;     // generation ends before the first of these strings; it is not returned
+  bool ignore_eos = false;
+  SamplingOptions sampling;
+  BudgetOptions budget;
+};
+
+// What was asked for and what was really saved. Nominal counts branch applications; net counts weights really
+// multiplied, gates, deltas and K/V of skipped rows included, against the ungated layers.
+struct SavingReport {
+  double requested = 0;
+  double nominal = 0;
+  double net = 0;
+  uint64_t rows = 0;
+  uint64_t branches_run = 0;
+  uint64_t branches_skipped = 0;
+};
+
+enum class FinishReason { kLength, kEndOfText, kStopString, kCancelled, kContextFull };
+
+struct GenerateResult {
+  std::string text;
+  std::vector<int32_t> token_ids;
+  FinishReason finish_reason = FinishReason::kLength;
+  size_t prompt_tokens = 0;
+  size_t reused_tokens = 0;      // of the prompt, already in the KV cache from the call before
+  double prefill_seconds = 0;    // prompt, up to the first token
+  double decode_seconds = 0;     // the tokens after the first
+  SavingReport prefill_saving;
+  SavingReport decode_saving;
+};
+
+struct ScoreResult {
+  std::vector<float> log_probs;      // [n - 1]: log p(ids[i + 1] | ids[..i]), natural log
+  std::vector<uint8_t> is_greedy;    // [n - 1]: whether ids[i + 1] is the argmax
+  double seconds = 0;
+  SavingReport saving;
+};
+
+struct ModelInfo {
+  std::string architecture;
+  std::string name;
+  int num_layers = 0;
+  int hidden_size = 0;
+  int num_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int ffn_size = 0;
+  int vocab_size = 0;
+  int context_length = 0;      // of this engine
+  uint64_t file_bytes = 0;
+  uint64_t weight_bytes = 0;   // packed, resident
+  double skippable_share = 0;  // f: share of a decoded token's weight bytes that lies in branches
+  double decision_cost = 0;    // gate decisions as a share of the dense layer cost
+  std::string base_fingerprint;
+  std::string cpu_target;
+  int threads = 0;
+  bool has_adapter = false;
+  double max_budget = 0;       // largest calibrated budget, 0 without an adapter
+};
+
+struct ChatTurn {
+  std::string role;
+  std::string content;
+};
+
+class Engine {
+ public:
+  static std::unique_ptr<Engine> Load(const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ModelInfo& info() const;
+
+  std::vector<int32_t> Encode(std::string_view text, bool add_bos, bool parse_special) const;
+  std::string Decode(std::span<const int32_t> ids, bool special) const;
+  bool adds_bos() const;  // whether prompts of this model start with BOS
+  // The model's own chat template with the assistant's turn opened. Error(kUnsupported) if it has none.
+  std::string ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const;
+
+  // Called with each piece of text as it is complete (never half a UTF-8 character); return false to stop.
+  using TextCallback = std::function<bool(std::string_view piece)>;
+  // Called during prefill with rows done and rows in all.
+  using ProgressCallback = std::function<void(size_t done, size_t total)>;
+
+  // Continues `prompt` (token ids). The KV cache of the call before is reused for the longest common prefix at
+  // the same budgets. Error(kLimitExceeded) when the prompt does not fit the context, kInvalidArgument for
+  // options out of range; nothing is kept of a failed call.
+  GenerateResult Generate(std::span<const int32_t> prompt, const GenerateOptions& options,
+                          const TextCallback& on_text = nullptr, const ProgressCallback& on_progress = nullptr);
+
+  // Log-probabilities of a text under the model, in one pass. ids.size() in [1, context_length].
+  ScoreResult Score(std::span<const int32_t> ids, const BudgetOptions& budget,
+                    const ProgressCallback& on_progress = nullptr);
+
+  // The raw measurements behind `gateskip bench`: seconds to run `ids` as one prompt from an empty cache, and
+  // per decode step after it. decode_tokens further tokens are decoded greedily. Also a hash of the last logits.
+  struct BenchResult {
+    double prefill_seconds = 0;
+    std::vector<double> decode_seconds;  // one per token
+    SavingReport prefill_saving;
+    SavingReport decode_saving;
+    uint64_t weight_bytes_decode = 0;    // weight bytes read while decoding
+    uint32_t logits_hash = 0;
+  };
+  BenchResult Bench(std::span<const int32_t> ids, int decode_tokens, const BudgetOptions& budget);
+
+  // Ends the running call soon, from any thread or a signal handler.
+  void Cancel() noexcept;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+std::string_view Version();  // "0.1.0"
+
+}  // namespace gateskip

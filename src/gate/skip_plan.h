@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The skip decision. A SkipPlan says, for one sequence at one budget, which rows run which branch. It looks at
+// the row itself only (its position, its own gate), so decisions are causal and never depend on the neighbours
+// in a batch (laws L4, L5). Every policy is a plan and runs through the same runtime.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/adapter.h"
+
+namespace gateskip {
+
+struct SkipPlan {
+  enum class Kind {
+    kDense,   // everything runs
+    kGates,   // run iff importance > threshold of the branch
+    kRandom,  // run with probability 1 - skip_probability of the branch: the field's control
+    kStatic,  // a fixed set of branches never runs: pruning (ShortGPT, arXiv 2403.03853, is whole layers)
+    kMask,    // spelled out per branch and position: tests, replay
+  };
+  Kind kind = Kind::kDense;
+  double requested_budget = 0;
+  int always_run_positions = 0;             // the first positions run everything, whatever the kind
+  std::vector<float> thresholds;            // kGates: [branches]; negative = always runs
+  std::vector<float> skip_probability;      // kRandom: [branches]
+  uint64_t seed = 0;                        // kRandom
+  std::vector<uint8_t> runs;                // kStatic: [branches]
+  std::vector<std::vector<uint8_t>> mask;   // kMask: [branches][positions]; beyond the end everything runs
+
+  // Whether the gate of this branch has to be evaluated for a row at this position.
+  bool NeedsImportance(int branch, int32_t position) const;
+  // The decision. `importance` is read only if NeedsImportance.
+  bool Runs(int branch, int32_t position, float importance) const;
+};
+
+using SkipPlanPtr = std::shared_ptr<const SkipPlan>;
+
+SkipPlanPtr DensePlan();
+
+// Thresholds at `budget`, interpolated linearly between the adapter's calibrated grid points. Budget 0 is the
+// dense plan. Throws Error(kInvalidArgument) outside [0, kMaxBudget] or beyond the calibrated grid.
+inline constexpr double kMaxBudget = 0.95;
+SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget);
+
+// Every branch with runs[b] != 0 in `protected_branches` (may be empty) always runs; the others are skipped with
+// the probability that reaches the net saving `budget` on average. The honest control keeps the first position
+// and the essential branches; the field's usual one protects nothing.
+class CostModel;
+SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8_t> protected_branches,
+                       int always_run_positions, double budget, uint64_t seed);
+
+}  // namespace gateskip
