@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// From logits to one token id, in the order of llama.cpp's default chain: repeat penalty, top-k, top-p, min-p,
+// temperature, draw. Owns its generator and its exp(), so a seed means the same draws on every machine.
+// Not here: stop strings and end-of-text (the engine's business).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "gateskip/engine.h"
+
+namespace gateskip {
+
+// Throws Error(kInvalidArgument) naming the first field that is NaN, infinite or out of range.
+void ValidateSamplingOptions(const SamplingOptions& options);
+
+struct TokenProbability {
+  int32_t id;
+  float probability;
+};
+
+class Sampler {
+ public:
+  // Throws as ValidateSamplingOptions.
+  explicit Sampler(const SamplingOptions& options);
+
+  // The next token. `logits` [vocab] is scratch: it is modified. `recent_tokens` are the tokens so far, oldest
+  // first; the last `repeat_window` of them are penalised. Temperature 0 takes the largest logit, the lowest id
+  // among equals. -inf logits never win. Throws Error(kCorruptData) for NaN, +inf or nothing but -inf.
+  int32_t Sample(std::span<float> logits, std::span<const int32_t> recent_tokens);
+
+  // What Sample would draw from, without drawing: the tokens that survive and their probabilities, which sum
+  // to 1. Valid until the next call.
+  std::span<const TokenProbability> Distribution(std::span<float> logits, std::span<const int32_t> recent_tokens);
+
+ private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+
+  void Penalise(std::span<float> logits, std::span<const int32_t> recent_tokens);
+  void KeepTopK(std::span<const float> logits);
+  void KeepAll(std::span<const float> logits);
+  // Shrinks candidates_ to the nucleus and to min-p. `sorted`: candidates_ already descend.
+  void KeepLikely(bool sorted);
+  void SetDistribution();
+
+  SamplingOptions options_;
+  uint64_t state_[4];  // xoshiro256**
+  std::vector<int32_t> penalised_;
+  std::vector<Candidate> candidates_;  // scratch, at most [vocab]
+  std::vector<TokenProbability> distribution_;
+};
+
+}  // namespace gateskip
