@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// One forward step: any mix of rows (prompt chunks, decode tokens, of any sequences), its results, and the
+// workspace the layers share. Rows are compacted per branch: attention and MLP have their own row lists.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "gate/cost_model.h"
+#include "gate/skip_plan.h"
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/kv_sequence.h"
+#include "tensor/matrix.h"
+
+namespace gateskip {
+
+struct StepRow {
+  int32_t token = 0;
+  int32_t position = 0;            // its own place in its sequence
+  KvSequence* sequence = nullptr;  // pages for `position` are in place
+  const SkipPlan* plan = nullptr;
+  bool wants_logits = false;
+};
+
+// What happened to one row at one branch.
+enum RowEvent : uint8_t { kRan = 1, kDecided = 2, kKvOnly = 4 };
+
+class Step {
+ public:
+  // Room for max_rows rows, and for the logits of max_logit_rows.
+  Step(const ModelConfig& config, kernels::KvType kv_type, size_t max_rows, size_t max_logit_rows);
+
+  // --- input -------------------------------------------------------------------------------------------
+  std::vector<StepRow> rows;         // ascending positions within a sequence
+  bool use_adapter = true;           // false: the plain model
+  bool record_importance = false;    // evaluate every gate and keep its importance
+
+  // If set, logits are handed over in tiles of at most max_logit_rows instead of being kept: `first` counts the
+  // rows that want logits. Scoring a long text needs no [tokens, vocab] buffer then.
+  std::function<void(size_t first, ConstMatrixView logits)> on_logits;
+
+  // --- results -----------------------------------------------------------------------------------------
+  MatrixView logits;                 // [rows that want logits, in order; vocab], unless on_logits took them
+  std::vector<uint8_t> events;       // [branches][rows] RowEvent bits
+  std::vector<float> importances;    // [branches][rows], if recorded; 1 where there is no gate
+
+  uint8_t& event(int branch, size_t row) { return events[static_cast<size_t>(branch) * rows.size() + row]; }
+  SkipCounts Counts(size_t first_row, size_t last_row) const;  // rows [first, last)
+
+  // --- workspace, named as in the papers ---------------------------------------------------------------
+  size_t max_rows, max_logit_rows;
+  kernels::KvShape kv_shape;
+  MatrixView x;                      // [rows, d] residual stream
+  MatrixView h;                      // [rows, d] the branch's normalised input
+  RowList kept, skipped, wanted;     // of the branch at hand | that want logits: indices into rows
+  std::vector<float> importance;     // [rows]
+  std::vector<int32_t> positions;    // of the kept (or skipped) rows
+  std::vector<kernels::AttentionRow> attention_rows;
+  kernels::PackedRows packed;
+  Matrix x_buffer, h_buffer, q, k, v, attended, branch_out, gate, up, low_rank, gate_values, gate_logits,
+      head_input, logits_buffer;
+};
+
+}  // namespace gateskip

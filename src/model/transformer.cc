@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/transformer.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "tensor/dequantize.h"
+
+namespace gateskip {
+namespace {
+
+void Embed(const Transformer& model, Step& step) {
+  const float scale = model.config.embedding_scale;
+  for (size_t r = 0; r < step.rows.size(); ++r) {
+    const std::span<float> row = step.x.row_span(r);
+    DequantizeRow(model.weights.token_embedding, static_cast<size_t>(step.rows[r].token), row);
+    if (scale != 1.0F) {
+      for (float& value : row) value *= scale;
+    }
+  }
+}
+
+// Logits of the rows [first, last) of step.wanted, into step.logits.
+void HeadTile(const Transformer& model, size_t first, size_t last, Step& step) {
+  const size_t n = last - first;
+  const MatrixView h = step.head_input.View(n);
+  for (size_t i = 0; i < n; ++i) {
+    std::ranges::copy(step.x.row_span(static_cast<size_t>(step.wanted[first + i])), h.row(i));
+  }
+  kernels::RmsNorm(h, model.weights.output_norm, model.config.norm_eps, h, model.pool);
+  kernels::PackRows(h, {}, true, &step.packed, model.pool);
+  step.logits = step.logits_buffer.View(n);
+  const kernels::Product head = {&model.weights.head, step.logits};
+  kernels::MatMul(step.packed, {&head, 1}, model.pool);
+}
+
+// The head runs for the rows that want logits, and for no other.
+void Head(const Transformer& model, Step& step) {
+  step.wanted.clear();
+  for (size_t r = 0; r < step.rows.size(); ++r) {
+    if (step.rows[r].wants_logits) step.wanted.push_back(static_cast<int32_t>(r));
+  }
+  step.logits = step.logits_buffer.View(0);
+  GS_CHECK(step.on_logits || step.wanted.size() <= step.max_logit_rows);
+  for (size_t first = 0; first < step.wanted.size(); first += step.max_logit_rows) {
+    HeadTile(model, first, std::min(first + step.max_logit_rows, step.wanted.size()), step);
+    if (step.on_logits) step.on_logits(first, step.logits);
+  }
+}
+
+}  // namespace
+
+void Transformer::Forward(Step& step) const {
+  const size_t n = step.rows.size();
+  GS_CHECK(n > 0 && n <= step.max_rows);
+  for (const StepRow& row : step.rows) {
+    GS_CHECK(row.token >= 0 && row.token < config.vocab_size && row.plan != nullptr && row.sequence != nullptr);
+  }
+  step.x = step.x_buffer.View(n);
+  step.h = step.h_buffer.View(n);
+  const auto cells = static_cast<size_t>(config.num_branches()) * n;
+  step.events.assign(cells, 0);
+  step.importances.assign(step.record_importance ? cells : 0, 1.0F);
+  Embed(*this, step);
+  for (int layer = 0; layer < config.num_layers; ++layer) DecoderLayer(*this, layer, step);
+  Head(*this, step);
+}
+
+}  // namespace gateskip

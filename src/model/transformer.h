@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decoder: embedding, layers, head. Layers read in the paper's order (decoder_layer.cc).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/thread_pool.h"
+#include "model/adapter_weights.h"
+#include "model/config.h"
+#include "model/step.h"
+#include "model/weights.h"
+
+namespace gateskip {
+
+class Transformer {
+ public:
+  Transformer(ModelConfig config, ModelWeights weights, std::optional<AdapterWeights> adapter, ThreadPool& pool)
+      : config(std::move(config)), weights(std::move(weights)), adapter(std::move(adapter)), pool(pool) {}
+
+  // Runs step.rows; fills step.logits, step.events and (if asked) step.importances. The rows' K/V are in their
+  // sequences' pages afterwards. Tokens must be in [0, vocab_size).
+  void Forward(Step& step) const;
+
+  const ModelConfig config;
+  const ModelWeights weights;
+  const std::optional<AdapterWeights> adapter;
+  ThreadPool& pool;
+};
+
+// One layer: attention branch, then MLP branch (decoder_layer.cc).
+void DecoderLayer(const Transformer& model, int layer, Step& step);
+
+// --- the named steps of a branch (skip.cc) ---------------------------------------------------------------
+// The branch's gate, or nullptr: no adapter, adapter off, or a branch that always runs.
+const BranchGate* GateOf(const Transformer& model, int branch, const Step& step);
+// Evaluates the gate where some row's plan asks for it and splits the rows into step.kept and step.skipped.
+void Decide(const Transformer& model, int branch, Step& step);
+// The K/V entry of every skipped row, as the adapter's KV rule says.
+void ApplyKvRule(const Transformer& model, int layer, Step& step);
+// x[kept] += g * step.branch_out, g = 1 for decision-only gates; x[skipped] += the skip path.
+void GatedScatterAdd(const Transformer& model, int branch, Step& step);
+
+// K and V of the packed rows (indices in `rows`): project, norm, rotate, store (decoder_layer.cc).
+void ProjectAndStoreKv(const Transformer& model, int layer, const RowList& rows, Step& step);
+
+}  // namespace gateskip

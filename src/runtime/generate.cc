@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine::Generate: prefill, then one token at a time.
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "runtime/engine_impl.h"
+#include "runtime/sampler.h"
+#include "runtime/stop_strings.h"
+
+namespace gateskip {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool SamePlans(const BudgetOptions& a, const BudgetOptions& b) {
+  return a.prefill == b.prefill && a.decode == b.decode && a.policy == b.policy && a.policy_seed == b.policy_seed &&
+         a.use_adapter == b.use_adapter;
+}
+
+// Where the text of a generation goes: decoded, cut at stop strings, handed to the caller.
+class TextSink {
+ public:
+  TextSink(std::shared_ptr<const Tokenizer> tokenizer, const GenerateOptions& options,
+           const Engine::TextCallback& on_text, std::string* text)
+      : decoder_(std::move(tokenizer), false), stops_(options.stop), on_text_(on_text), text_(text) {}
+
+  void Push(int32_t id) { Emit(stops_.Push(decoder_.Push(id))); }
+  void Finish() {
+    Emit(stops_.Push(decoder_.Finish()));
+    Emit(stops_.Finish());
+  }
+  bool stopped() const { return stops_.stopped(); }
+  bool refused() const { return refused_; }
+
+ private:
+  void Emit(const std::string& piece) {
+    if (piece.empty()) return;
+    *text_ += piece;
+    if (on_text_ && !refused_) refused_ = !on_text_(piece);
+  }
+
+  StreamDecoder decoder_;
+  StopStrings stops_;
+  const Engine::TextCallback& on_text_;
+  std::string* text_;
+  bool refused_ = false;
+};
+
+}  // namespace
+
+size_t Engine::Impl::ReusablePrefix(std::span<const int32_t> prompt, const BudgetOptions& budget) const {
+  if (!SamePlans(budget, cached_budget)) return 0;
+  // Decoded positions ran under the decode plan; as part of a prompt they would run under the prefill plan.
+  const size_t usable = budget.prefill == budget.decode ? cached_ids.size() : std::min(cached_ids.size(), cached_prompt);
+  const size_t longest = std::min(usable, prompt.size() - 1);  // the last row must run: its logits are needed
+  return static_cast<size_t>(
+      std::mismatch(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(longest), cached_ids.begin()).first -
+      prompt.begin());
+}
+
+GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateOptions& options,
+                                const TextCallback& on_text, const ProgressCallback& on_progress) {
+  Impl& e = *impl_;
+  e.cancelled.store(false, std::memory_order_relaxed);
+  e.CheckIds(prompt, "prompt");
+  if (options.max_tokens < -1) {
+    Fail(ErrorCode::kInvalidArgument, "[options] max_tokens: expected -1 (no limit) or more, found {}; pass -n",
+         options.max_tokens);
+  }
+  const CallPlans plans = e.MakePlans(options.budget);
+  Sampler sampler(options.sampling);
+  GenerateResult result;
+  TextSink sink(e.model->tokenizer, options, on_text, &result.text);
+  result.prompt_tokens = prompt.size();
+  result.reused_tokens = e.ReusablePrefix(prompt, options.budget);
+
+  SkipCounts prefill_counts(2 * e.info.num_layers);
+  SkipCounts decode_counts(2 * e.info.num_layers);
+  const auto finish = [&](FinishReason reason) {
+    sink.Finish();
+    if (sink.stopped()) reason = FinishReason::kStopString;
+    result.finish_reason = reason;
+    const CostModel& cost = e.model->cost(plans.use_adapter);
+    result.prefill_saving = MakeReport(cost, prefill_counts, options.budget.prefill);
+    result.decode_saving = MakeReport(cost, decode_counts, options.budget.decode);
+    return result;
+  };
+
+  const Clock::time_point start = Clock::now();
+  // Until the prompt is through, the cache holds nothing that a later call may trust.
+  std::vector<int32_t> ids(prompt.begin(), prompt.end());
+  e.kv.Shrink(&e.sequence, result.reused_tokens);
+  e.cached_ids.clear();
+  e.cached_budget = options.budget;
+  try {
+    if (!e.Prefill(&e.sequence, ids, result.reused_tokens, plans, nullptr, on_progress, &prefill_counts)) {
+      e.ForgetCache();
+      return finish(FinishReason::kCancelled);
+    }
+    e.cached_prompt = prompt.size();
+    result.prefill_seconds = SecondsSince(start);
+
+    const Clock::time_point decode_start = Clock::now();
+    FinishReason reason = FinishReason::kLength;
+    const auto limit = static_cast<size_t>(e.info.context_length);
+    while (options.max_tokens == -1 || result.token_ids.size() < static_cast<size_t>(options.max_tokens)) {
+      const int32_t id = sampler.Sample(e.step.logits.row_span(0), ids);
+      if (!options.ignore_eos && e.model->tokenizer->IsEndOfGeneration(id)) {
+        reason = FinishReason::kEndOfText;
+        break;
+      }
+      result.token_ids.push_back(id);
+      ids.push_back(id);
+      sink.Push(id);
+      if (sink.stopped()) break;
+      if (sink.refused() || e.cancelled.load(std::memory_order_relaxed)) {
+        reason = FinishReason::kCancelled;
+        break;
+      }
+      if (ids.size() > limit - 1) {
+        reason = FinishReason::kContextFull;
+        break;
+      }
+      if (options.max_tokens != -1 && result.token_ids.size() >= static_cast<size_t>(options.max_tokens)) break;
+      e.Decode(&e.sequence, id, ids.size() - 1, plans, &decode_counts);
+    }
+    result.decode_seconds = SecondsSince(decode_start);
+    // The last sampled token has not been run: it is not in the cache.
+    const size_t decoded = decode_counts.run[0] + decode_counts.skipped[0];
+    ids.resize(prompt.size() + decoded);
+    e.cached_ids = std::move(ids);
+    return finish(reason);
+  } catch (...) {
+    e.ForgetCache();
+    throw;
+  }
+}
+
+}  // namespace gateskip

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/loaded_model.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+
+#include "base/check.h"
+#include "io/adapter.h"
+#include "io/hub_directory.h"
+
+namespace gateskip {
+namespace {
+
+int UsableCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+// Bytes per element of the adapter's matrices over those of the branches (LayerDims::extra_factor).
+double ExtraFactor(const ModelWeights& weights, double dense_elements, bool exact) {
+  const double branch_bytes = static_cast<double>(weights.branch_bytes()) / dense_elements;
+  return (exact ? 4.0 : 2.0) / branch_bytes;
+}
+
+}  // namespace
+
+std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
+  if (options.threads < 0 || options.threads > 256) {
+    Fail(ErrorCode::kInvalidArgument, "[options] threads: expected 0 (all cores) to 256, found {}; pass -t", options.threads);
+  }
+  const bool exact = options.compute == ComputeType::kF32;
+  const auto format = exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative;
+  auto pool = std::make_unique<ThreadPool>(options.threads == 0 ? UsableCores() : options.threads);
+
+  ModelConfig config;
+  std::unique_ptr<WeightSource> source;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const void> file;
+  std::string fingerprint;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(options.model_path, ignored)) {
+    const auto directory = HubDirectory::Open(options.model_path);
+    config = ReadConfig(*directory);
+    source = MakeWeightSource(directory, config);
+    tokenizer = Tokenizer::FromHubDirectory(options.model_path);
+    fingerprint = directory->Fingerprint();
+    file = directory;
+  } else {
+    const auto gguf = GgufFile::Open(options.model_path);
+    config = ReadConfig(*gguf);
+    source = MakeWeightSource(gguf, config);
+    tokenizer = Tokenizer::FromGguf(*gguf);
+    fingerprint = gguf->Fingerprint();
+    file = gguf;
+  }
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    Fail(ErrorCode::kCorruptData, "[{}] vocabulary: expected at most {} tokens (rows of the embedding), found {}; the file "
+         "is damaged", options.model_path, config.vocab_size, tokenizer->vocab_size());
+  }
+
+  // Read before the weights are packed: a bad adapter is refused at once.
+  std::optional<Adapter> adapter_file;
+  if (!options.adapter_path.empty()) adapter_file = ReadAdapter(options.adapter_path);
+  std::optional<AdapterWeights> adapter;
+  if (adapter_file) adapter = BindAdapter(*adapter_file, config, fingerprint, options.adapter_path, exact, *pool);
+
+  ModelWeights weights = BindWeights(*source, config, format, *pool);
+  LayerDims dims = DimsOf(config);
+  const CostModel plain(dims);
+  dims.extra_factor = ExtraFactor(weights, plain.dense_per_row() , exact);
+  const CostModel gated = adapter ? CostModel(dims, adapter->config) : plain;
+  uint64_t file_bytes = 0;
+  if (std::filesystem::is_regular_file(options.model_path, ignored)) {
+    file_bytes = std::filesystem::file_size(options.model_path, ignored);
+  }
+  auto transformer = std::make_unique<Transformer>(std::move(config), std::move(weights), std::move(adapter), *pool);
+  return std::make_unique<LoadedModel>(LoadedModel{.pool = std::move(pool),
+                                                   .tokenizer = std::move(tokenizer),
+                                                   .file = std::move(file),
+                                                   .transformer = std::move(transformer),
+                                                   .fingerprint = std::move(fingerprint),
+                                                   .file_bytes = file_bytes,
+                                                   .plain_cost = plain,
+                                                   .adapter_cost = gated});
+}
+
+SkipPlanPtr MakePlan(const LoadedModel& model, const BudgetOptions& options, double budget) {
+  if (!(budget >= 0.0 && budget <= kMaxBudget)) {
+    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected a number in [0, {}], found {}; pass the share of the "
+         "ungated layer cost to save, e.g. 0.25", kMaxBudget, budget);
+  }
+  if (budget == 0.0) return DensePlan();
+  const auto& adapter = model.transformer->adapter;
+  const bool with_adapter = options.use_adapter && adapter.has_value();
+  if (options.policy == Policy::kRandom) {
+    std::vector<uint8_t> essential;
+    if (with_adapter) {
+      for (const bool gated : adapter->config.gated) essential.push_back(gated ? 0 : 1);
+    }
+    return RandomPlan(model.cost(with_adapter), with_adapter ? adapter->config.kv_rule : KvRule::kCompute, essential,
+                      with_adapter ? adapter->config.always_run_positions : 1, budget, options.policy_seed);
+  }
+  if (!with_adapter) {
+    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected 0 without an adapter, found {}; load one with --adapter "
+         "or use --policy random", budget);
+  }
+  return GatesPlan(adapter->config, budget);
+}
+
+SavingReport MakeReport(const CostModel& cost, const SkipCounts& counts, double requested) {
+  SavingReport report;
+  report.requested = requested;
+  report.nominal = CostModel::NominalSaving(counts);
+  report.net = cost.NetSaving(counts);
+  report.branches_run = std::accumulate(counts.run.begin(), counts.run.end(), uint64_t{0});
+  report.branches_skipped = std::accumulate(counts.skipped.begin(), counts.skipped.end(), uint64_t{0});
+  if (!counts.run.empty()) report.rows = counts.run[0] + counts.skipped[0];
+  return report;
+}
+
+}  // namespace gateskip
