@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "terminal.h"
+
+namespace gateskip::cli {
+namespace {
+
+// Columns of a terminal: UTF-8 continuation bytes take none. Enough for the tables here, which hold no CJK.
+size_t DisplayWidth(std::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+std::string PhaseLine(std::string_view name, size_t tokens, double rate, const SavingReport& saving,
+                      std::string_view note) {
+  return fmt::format(
+      "{:<10} {:>6} tokens {:>9.2f} tok/s   saving {:.1f} % requested, {:.1f} % nominal, {:.1f} % net{}\n", name,
+      tokens, rate, saving.requested * 100, saving.nominal * 100, saving.net * 100, note);
+}
+
+}  // namespace
+
+std::string_view FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kEndOfText:
+      return "end_of_text";
+    case FinishReason::kStopString:
+      return "stop_string";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kContextFull:
+      return "context_full";
+  }
+  return "unknown";
+}
+
+std::string SavingText(const SavingReport& saving) {
+  return fmt::format("{:.1f} / {:.1f} / {:.1f} %", saving.requested * 100, saving.nominal * 100, saving.net * 100);
+}
+
+Json SavingJson(const SavingReport& saving) {
+  return {{"requested", saving.requested},
+          {"nominal", saving.nominal},
+          {"net", saving.net},
+          {"rows", saving.rows},
+          {"branches_run", saving.branches_run},
+          {"branches_skipped", saving.branches_skipped}};
+}
+
+SavingReport MergeSavings(const std::vector<SavingReport>& reports) {
+  SavingReport merged;
+  for (const SavingReport& report : reports) {
+    const double rows = static_cast<double>(report.rows);
+    merged.requested = report.requested;
+    merged.nominal += report.nominal * rows;
+    merged.net += report.net * rows;
+    merged.rows += report.rows;
+    merged.branches_run += report.branches_run;
+    merged.branches_skipped += report.branches_skipped;
+  }
+  if (merged.rows > 0) {
+    merged.nominal /= static_cast<double>(merged.rows);
+    merged.net /= static_cast<double>(merged.rows);
+  }
+  return merged;
+}
+
+double PerSecond(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
+std::string TimingText(const GenerateResult& result) {
+  const size_t computed = result.prompt_tokens - std::min(result.prompt_tokens, result.reused_tokens);
+  const size_t decoded = result.token_ids.empty() ? 0 : result.token_ids.size() - 1;  // the first is the prompt's
+  const std::string note = result.reused_tokens == 0 ? "" : fmt::format(" ({} tokens reused)", result.reused_tokens);
+  return PhaseLine("prompt", computed, PerSecond(static_cast<double>(computed), result.prefill_seconds),
+                   result.prefill_saving, note) +
+         PhaseLine("generation", result.token_ids.size(),
+                   PerSecond(static_cast<double>(decoded), result.decode_seconds), result.decode_saving, "");
+}
+
+Json GenerateJson(const GenerateResult& result) {
+  const double computed =
+      static_cast<double>(result.prompt_tokens - std::min(result.prompt_tokens, result.reused_tokens));
+  const double decoded = result.token_ids.empty() ? 0 : static_cast<double>(result.token_ids.size() - 1);
+  return {{"text", result.text},
+          {"finish_reason", FinishReasonName(result.finish_reason)},
+          {"token_ids", result.token_ids},
+          {"prompt_tokens", result.prompt_tokens},
+          {"reused_tokens", result.reused_tokens},
+          {"generated_tokens", result.token_ids.size()},
+          {"timings",
+           {{"prefill_seconds", result.prefill_seconds},
+            {"decode_seconds", result.decode_seconds},
+            {"prefill_tokens_per_second", PerSecond(computed, result.prefill_seconds)},
+            {"decode_tokens_per_second", PerSecond(decoded, result.decode_seconds)}}},
+          {"saving", {{"prefill", SavingJson(result.prefill_saving)}, {"decode", SavingJson(result.decode_saving)}}}};
+}
+
+void PrintJson(const Json& value) {
+  WriteStdout(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+Spread MeasureSpread(std::vector<double> values) {
+  if (values.empty()) return {};
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+std::string FormatTable(const std::vector<std::vector<std::string>>& rows, bool markdown) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], DisplayWidth(row[c]));
+  }
+  std::string text;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (markdown) text += "| ";
+    for (size_t c = 0; c < rows[r].size(); ++c) {
+      const std::string padding(widths[c] - DisplayWidth(rows[r][c]), ' ');
+      text += c == 0 ? rows[r][c] + padding : padding + rows[r][c];
+      if (c + 1 < rows[r].size()) text += markdown ? " | " : "  ";
+    }
+    text += markdown ? " |\n" : "\n";
+    if (r == 0) {
+      if (markdown) text += "|";
+      for (size_t c = 0; c < widths.size(); ++c) {
+        const std::string dashes(widths[c], '-');
+        if (markdown) {
+          text += c == 0 ? " " + dashes + " |" : " " + dashes.substr(1) + ": |";
+        } else {
+          text += dashes + (c + 1 < widths.size() ? "  " : "");
+        }
+      }
+      text += "\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace gateskip::cli
