@@ -20,6 +20,7 @@ namespace gateskip::cli {
 namespace {
 
 constexpr size_t kSampleChars = 160;
+constexpr size_t kSampleColumns = 100;
 constexpr int kSampleTokens = 60;
 constexpr int kTableWindow = 512;
 
@@ -115,10 +116,10 @@ std::string MarkdownTable(const std::vector<BenchRow>& rows, const BenchCommand&
 
 std::string Conditions(const ModelInfo& info, const BenchCommand& flags, double bandwidth) {
   return fmt::format(
-      "{}, {} weights, {}, {} threads; {} prompt + {} generated tokens, median of {} interleaved runs (min-max); "
-      "memory read {:.1f} GB/s\n",
-      Printable(info.name), HumanBytes(info.weight_bytes), info.cpu_target, info.threads, flags.prompt_tokens,
-      flags.decode_tokens, flags.repetitions, bandwidth * 1e-9);
+      "{}, {} weights, {}, {} threads, memory read {:.1f} GB/s\n"
+      "{} prompt + {} generated tokens, median of {} interleaved runs (min-max); x: times the ungated model\n",
+      Printable(info.name), HumanBytes(info.weight_bytes), info.cpu_target, info.threads, bandwidth * 1e-9,
+      flags.prompt_tokens, flags.decode_tokens, flags.repetitions);
 }
 
 struct Quality {
@@ -159,18 +160,41 @@ Quality MeasureQuality(Engine& engine, const BenchCase& config, const BenchComma
   return quality;
 }
 
+// Words over several lines, each after the first indented.
+std::string Wrap(const std::string& text, size_t width, size_t indent) {
+  std::string result;
+  size_t column = 0;
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t space = std::min(text.find(' ', begin), text.size());
+    const size_t length = space - begin;
+    if (column > 0 && column + 1 + length > width) {
+      result += "\n" + std::string(indent, ' ');
+      column = 0;
+    }
+    if (column > 0) result += ' ';
+    result += text.substr(begin, length);
+    column += length + (column > 0 ? 1 : 0);
+    begin = space + 1;
+  }
+  return result;
+}
+
 std::string QuickTable(const std::vector<BenchRow>& rows, const std::vector<Quality>& quality) {
-  std::vector<std::vector<std::string>> cells = {{"", "prefill tok/s", "decode tok/s", "prefill x", "decode x",
-                                                  "requested", "nominal", "net saving", "perplexity"}};
+  // Two net savings: of the speed measurement, and of the text whose perplexity stands beside it.
+  std::vector<std::vector<std::string>> cells = {{"budget", "prefill tok/s", "x", "decode tok/s", "x", "requested",
+                                                  "nominal", "net", "net on text", "perplexity"}};
   for (size_t i = 0; i < rows.size(); ++i) {
     const BenchRow& r = rows[i];
-    const SavingReport& s = quality[i].score.tokens > 0 ? quality[i].score.saving : r.prefill_saving;
+    const TextScore& score = quality[i].score;
+    const SavingReport s = MergeSavings({r.prefill_saving, r.decode_saving});
     const bool none = r.config.ungated;
-    cells.push_back({none ? "ungated" : "budget " + r.config.label, fmt::format("{:.0f}", r.prefill.median),
-                     fmt::format("{:.1f}", r.decode.median), fmt::format("{:.2f}", r.prefill_speedup),
-                     fmt::format("{:.2f}", r.decode_speedup), none ? "-" : Percent(r.config.budget.decode) + " %",
-                     none ? "-" : Percent(s.nominal) + " %", none ? "-" : Percent(s.net) + " %",
-                     quality[i].score.tokens > 0 ? fmt::format("{:.2f}", quality[i].score.perplexity) : "-"});
+    const bool scored = score.tokens > 0;
+    cells.push_back({r.config.label, fmt::format("{:.0f}", r.prefill.median), fmt::format("{:.2f}", r.prefill_speedup),
+                     fmt::format("{:.1f}", r.decode.median), fmt::format("{:.2f}", r.decode_speedup),
+                     none ? "-" : Percent(r.config.budget.decode) + " %", none ? "-" : Percent(s.nominal) + " %",
+                     none ? "-" : Percent(s.net) + " %", none || !scored ? "-" : Percent(score.saving.net) + " %",
+                     scored ? fmt::format("{:.2f}", score.perplexity) : "-"});
   }
   return FormatTable(cells, /*markdown=*/false);
 }
@@ -198,7 +222,7 @@ int RunTable(Engine& engine, const BenchCommand& flags, const std::vector<BenchR
   std::string out = Conditions(engine.info(), flags, bandwidth) + "\n" + QuickTable(rows, quality) + "\n";
   out += fmt::format("{}{}{}\n", Paint(stdout, Style::kBold), Printable(flags.question), Paint(stdout, Style::kReset));
   for (size_t i = 0; i < rows.size(); ++i) {
-    out += fmt::format("  {:<9}{}\n", rows[i].config.label, quality[i].sample);
+    out += fmt::format("  {:<9}{}\n", rows[i].config.label, Wrap(quality[i].sample, kSampleColumns, 11));
   }
   WriteStdout(out);
   return 0;
@@ -290,10 +314,7 @@ void AddBench(CLI::App& app, Command& command) {
       "Examples:\n"
       "  gateskip bench -m model.gguf --adapter DIR --budgets 0,0.15,0.25,0.5 -t 1,2\n"
       "  gateskip bench -m model.gguf --adapter DIR --budgets 0,0.25 --table --text text.txt");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

@@ -85,10 +85,7 @@ void AddCalibrate(CLI::App& app, Command& command) {
       ->group("Budget");
   AddJson(*sub, &flags->json);
   sub->footer("Example:\n  gateskip calibrate -m model.gguf --adapter DIR -f text.txt --tokens 16384");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

@@ -94,10 +94,7 @@ void AddGenerate(CLI::App& app, Command& command) {
       "  gateskip generate -m model.gguf -p 'The sea is' -n 64\n"
       "  gateskip generate -m model.gguf --adapter DIR --budget 0.25 --chat -p 'Why is the sky blue?'\n"
       "  gateskip generate -m model.gguf -f prompt.txt --temp 0.7 --top-p 0.9 --seed 7 --json");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

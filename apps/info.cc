@@ -249,10 +249,7 @@ void AddInfo(CLI::App& app, Command& command) {
   sub->add_flag("--metadata", flags->metadata, "List every metadata key")->group("Output");
   AddJson(*sub, &flags->json);
   sub->footer("Example:\n  gateskip info -m model.gguf --adapter DIR --tensors");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +16,7 @@
 #include "base/check.h"
 #include "command.h"
 #include "gateskip/engine.h"
+#include "help_format.h"
 #include "terminal.h"
 
 namespace gateskip::cli {
@@ -96,9 +98,12 @@ int Main(int argc, char** argv) {
       "gateskip");
   app.footer(kFooter);
   app.set_version_flag("--version", [] { return "gateskip " + std::string(Version()); });
-  app.get_formatter()->column_width(34);
+  const auto format = std::make_shared<HelpFormat>();
+  format->column_width(34);
+  app.formatter(format);
   app.failure_message(CLI::FailureMessage::simple);
   Command command;
+  for (int i = 1; i < argc; ++i) command.json = command.json || std::string_view(argv[i]) == "--json";
   try {
     AddGenerate(app, command);
     AddChat(app, command);

@@ -101,10 +101,7 @@ void AddPerplexity(CLI::App& app, Command& command) {
       "Examples:\n"
       "  gateskip perplexity -m model.gguf -f text.txt\n"
       "  gateskip perplexity -m model.gguf --adapter DIR --budget 0,0.15,0.25,0.5 -f text.txt --json");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

@@ -134,7 +134,7 @@ std::string FormatTable(const std::vector<std::vector<std::string>>& rows, bool 
       for (size_t c = 0; c < widths.size(); ++c) {
         const std::string dashes(widths[c], '-');
         if (markdown) {
-          text += c == 0 ? " " + dashes + " |" : " " + dashes.substr(1) + ": |";
+          text += c == 0 ? fmt::format(" {} |", dashes) : fmt::format(" {}: |", dashes.substr(1));
         } else {
           text += dashes + (c + 1 < widths.size() ? "  " : "");
         }

@@ -109,10 +109,7 @@ void AddTokenize(CLI::App& app, Command& command) {
       "Examples:\n"
       "  gateskip tokenize -m model.gguf -p 'Hello world'\n"
       "  gateskip tokenize -m model.gguf --ids 19556,905");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli

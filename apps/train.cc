@@ -264,10 +264,7 @@ void AddTrain(CLI::App& app, Command& command) {
       "Example:\n"
       "  gateskip train -m model.gguf -f text.txt@1@0-0.9 --heldout text.txt@1@0.9-1 --run runs/a --adapter "
       "adapters/a");
-  sub->callback([flags, &command] {
-    command.json = flags->json;
-    command.run = [flags] { return Run(*flags); };
-  });
+  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
 }
 
 }  // namespace gateskip::cli
