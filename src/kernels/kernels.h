@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -35,17 +36,29 @@ enum class PackFormat : uint8_t {
   kQ8,      // quantise to 8-bit blocks of 32 (from any source)
 };
 
-// Weights [out, in] repacked once, at load, into the layout the dot products of this machine want.
+// Weights [out, in] repacked once, at load, into the layout the dot products of this machine want: panels of
+// kPanelRows output rows, interleaved along K (packed_layout.h).
+enum class PackedLayout : uint8_t {
+  kU4,     // 4-bit codes, blocks of 32
+  kU8,     // 8-bit unsigned codes, blocks of 32
+  kU8x16,  // 8-bit unsigned codes, blocks of 16 (Q6_K)
+  kF32,
+  kF16,
+  kBF16,
+};
+
 class PackedMatrix {
  public:
   size_t rows = 0;   // out features
   size_t cols = 0;   // in features
-  size_t bytes = 0;  // read by one product: codes and scales
-  // Filled by PackWeights, read by MatMul only.
-  uint8_t layout = 0;
+  size_t bytes = 0;  // read by one product: codes, scales, offsets
+  // Filled by PackWeights, read by MatMul only. An integer weight is scale * (code - zero) + offset.
+  PackedLayout layout = PackedLayout::kF32;
+  bool half_scales = false;          // scales and offsets are f16, else f32
+  int32_t zero = 0;
   AlignedBuffer<std::byte> codes;
-  AlignedBuffer<std::byte> scales;
-  AlignedBuffer<std::byte> offsets;
+  AlignedBuffer<std::byte> scales;   // [panels][blocks][kPanelRows]
+  AlignedBuffer<std::byte> offsets;  // same, empty = none
 };
 
 // weight.shape is [out, in]. Any DType, any out >= 1; `in` as the block format demands (F32/F16/BF16: any).
@@ -60,9 +73,11 @@ class PackedRows {
   size_t cols = 0;
   ConstMatrixView source;         // [*, cols], before gathering
   std::span<const int32_t> rows;  // gathered rows of source; empty means all, in order
+  // Quantised form: [num_rows, cols padded to 32] codes, and per block of 16 the sum of the codes; per block of 32
+  // the scale.
   AlignedBuffer<int8_t> codes;
-  AlignedBuffer<float> scales;
   AlignedBuffer<int32_t> sums;
+  AlignedBuffer<float> scales;
   bool quantized = false;
 };
 
@@ -101,9 +116,22 @@ void SigmoidMeanRows(ConstMatrixView logits, std::span<const float> bias, std::s
                      MatrixView* gates, ThreadPool& pool);
 
 enum class RopeLayout { kInterleaved, kHalves };  // pairs (2i, 2i+1) | (i, i + n/2)
-// Rotates the first 2*inv_freq.size() elements of every head of every row by position * inv_freq[i]
-// (arXiv 2104.09864). x [rows, heads * head_dim], in place.
-void Rope(MatrixView x, size_t head_dim, RopeLayout layout, std::span<const float> inv_freq,
+// Sines and cosines of position * inv_freq[i], computed once per position.
+class RopeTable {
+ public:
+  explicit RopeTable(std::vector<float> inv_freq) : inv_freq_(std::move(inv_freq)) {}
+  const std::vector<float>& inv_freq() const { return inv_freq_; }
+  void Cover(int32_t position);  // makes Row(position) valid; not while others read
+  // [cos of every frequency, then sin of every frequency]
+  const float* Row(int32_t position) const { return table_.data() + static_cast<size_t>(position) * 2 * inv_freq_.size(); }
+
+ private:
+  std::vector<float> inv_freq_;
+  std::vector<float> table_;
+};
+// Rotates the first 2 * inv_freq.size() elements of every head of every row by position * inv_freq[i]
+// (arXiv 2104.09864). x [rows, heads * head_dim], in place; the table covers the positions.
+void Rope(MatrixView x, size_t head_dim, RopeLayout layout, const RopeTable& table,
           std::span<const int32_t> positions, ThreadPool& pool);
 
 enum class Activation { kSilu, kGeluTanh };

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Workers spin for a short while after each task, so that the barriers of a decode step cost about a microsecond,
+// then sleep. With more threads than cores spinning would steal the time the others need: they yield instead.
+#include "base/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+
+namespace gateskip {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kSpins = 4000;  // about 40 us of pauses: longer than the serial parts between two parallel regions
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+thread_local bool inside_task = false;
+
+}  // namespace
+
+struct ThreadPool::Team {
+  explicit Team(int num_threads)
+      : spins(num_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? kSpins : 0) {
+    for (int t = 1; t < num_threads; ++t) {
+      workers.emplace_back([this, t] { Work(t); });
+    }
+  }
+
+  ~Team() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping.store(true, std::memory_order_relaxed);
+      generation.fetch_add(1, std::memory_order_release);
+    }
+    wake.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
+
+  void Work(int thread) {
+    inside_task = true;
+    uint64_t seen = 0;
+    while (true) {
+      seen = WaitForTask(seen);
+      if (stopping.load(std::memory_order_relaxed)) return;
+      RunTask(thread);
+      pending.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  uint64_t WaitForTask(uint64_t seen) {
+    for (int i = 0; i < spins; ++i) {
+      const uint64_t now = generation.load(std::memory_order_acquire);
+      if (now != seen) return now;
+      Pause();
+    }
+    std::unique_lock lock(mutex);
+    ++sleepers;
+    wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+    --sleepers;
+    return generation.load(std::memory_order_acquire);
+  }
+
+  void RunTask(int thread) {
+    try {
+      (*task)(thread);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  }
+
+  void Run(const std::function<void(int)>& next) {
+    task = &next;
+    pending.store(static_cast<int>(workers.size()), std::memory_order_relaxed);
+    bool anyone_asleep;
+    {
+      const std::lock_guard lock(mutex);
+      generation.fetch_add(1, std::memory_order_release);
+      anyone_asleep = sleepers > 0;
+    }
+    if (anyone_asleep) wake.notify_all();
+    inside_task = true;
+    RunTask(0);
+    inside_task = false;
+    for (int i = 0; pending.load(std::memory_order_acquire) > 0; ++i) {
+      if (i < spins) {
+        Pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    if (error) std::rethrow_exception(std::exchange(error, nullptr));
+  }
+
+  const int spins;
+  std::vector<std::thread> workers;
+  const std::function<void(int)>* task = nullptr;
+  alignas(64) std::atomic<uint64_t> generation{0};
+  alignas(64) std::atomic<int> pending{0};
+  std::atomic<bool> stopping{false};
+  std::mutex mutex;
+  std::condition_variable wake;
+  int sleepers = 0;          // guarded by mutex
+  std::exception_ptr error;  // guarded by mutex until the team is done
+};
+
+ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
+  if (num_threads < 1 || num_threads > kMaxThreads) {
+    Fail(ErrorCode::kInvalidArgument, "[threads] count: expected 1 to {}, found {}; pass -t", kMaxThreads, num_threads);
+  }
+  if (num_threads > 1) team_ = std::make_unique<Team>(num_threads);
+}
+
+ThreadPool::~ThreadPool() = default;
+
+void ThreadPool::Run(const std::function<void(int)>& task) {
+  if (team_ == nullptr || inside_task) {
+    for (int t = 0; t < num_threads_; ++t) task(t);
+    return;
+  }
+  team_->Run(task);
+}
+
+void ThreadPool::ParallelFor(size_t count, size_t grain, const std::function<void(size_t, size_t, int)>& task) {
+  if (count == 0) return;
+  if (count <= grain || team_ == nullptr || inside_task) {
+    task(0, count, 0);
+    return;
+  }
+  const auto threads = static_cast<size_t>(num_threads_);
+  const size_t chunks = (count + grain - 1) / grain;
+  team_->Run([&](int thread) {
+    const auto t = static_cast<size_t>(thread);
+    const size_t begin = chunks * t / threads * grain;
+    const size_t end = std::min(count, chunks * (t + 1) / threads * grain);
+    if (begin < end) task(begin, end, thread);
+  });
+}
+
+}  // namespace gateskip

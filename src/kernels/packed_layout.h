@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a weight lies in a PackedMatrix, and the table of functions one CPU target provides.
+//
+// A panel holds kPanelRows output rows. Integer codes of a panel, per K block of 32 and group of 4 consecutive k:
+// one vector of kPanelRows x 4 unsigned codes, row-major in the vector, so that one dot-product instruction
+// multiplies 16 rows by the same 4 activations. kU4 packs group g in the low and group g + 4 in the high nibbles.
+// Float layouts: [panel][k][kPanelRows].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace gateskip::kernels {
+
+inline constexpr size_t kPanelRows = 16;
+inline constexpr size_t kBlock = 32;      // K elements per integer block
+inline constexpr size_t kSubBlock = 16;   // K elements per activation sum, and per scale of kU8x16
+inline constexpr size_t kGroup = 4;       // consecutive k of one dot-product lane
+inline constexpr size_t kU4BlockBytes = kPanelRows * kBlock / 2;
+inline constexpr size_t kU8BlockBytes = kPanelRows * kBlock;
+
+constexpr size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr size_t NumPanels(size_t rows) { return RoundUp(rows, kPanelRows) / kPanelRows; }
+constexpr size_t NumBlocks(size_t cols) { return RoundUp(cols, kBlock) / kBlock; }
+constexpr bool IsIntegerLayout(PackedLayout layout) { return layout <= PackedLayout::kU8x16; }
+
+// One product restricted to some panels, as plain pointers: what a target's kernel sees. The kernels are compiled
+// once per target and must not instantiate shared inline code, so no containers here.
+struct IntegerTask {
+  const uint8_t* codes;
+  const void* scales;
+  const void* offsets;  // nullptr = none
+  PackedLayout layout;
+  bool half_scales;
+  int32_t zero;
+  size_t out_rows;      // valid output features
+  size_t num_blocks;    // of K
+  size_t panel_begin, panel_end;
+  const int8_t* x;      // [num_rows, num_blocks * 32]
+  const float* x_scales;   // [num_rows, num_blocks]
+  const int32_t* x_sums;   // [num_rows, num_blocks * 2]
+  size_t num_rows;
+  float* out;
+  size_t out_stride;
+  uint8_t* scratch;     // num_blocks * kU8BlockBytes, for unpacking one kU4 panel
+};
+
+struct FloatTask {
+  const void* weights;
+  PackedLayout layout;
+  size_t out_rows, cols;
+  size_t panel_begin, panel_end;
+  const float* const* x;  // [num_rows] row pointers
+  size_t num_rows;
+  float* out;
+  size_t out_stride;
+  bool accumulate;        // out += scale * result instead of out = result
+  float scale;
+};
+
+struct AttentionTask {
+  const AttentionShape* shape;
+  size_t layer;
+  size_t layer_bytes;
+  const AttentionRow* rows;
+  size_t kv_head;
+  float* scores;          // [group][RoundUp(positions, page)] scratch
+};
+
+struct KernelTable {
+  CpuTarget target;
+  void (*integer_matmul)(const IntegerTask& task);
+  void (*float_matmul)(const FloatTask& task);
+  // One row: codes [cols padded to 32], scales [blocks], sums [2 * blocks].
+  void (*quantize_row)(const float* x, size_t cols, int8_t* codes, float* scales, int32_t* sums);
+  void (*rms_norm)(const float* x, const float* weight, size_t n, float eps, float* out);
+  float (*dot)(const float* a, const float* b, size_t n);
+  void (*gated_silu)(float* gate, const float* up, size_t n);
+  void (*gated_gelu)(float* gate, const float* up, size_t n);
+  void (*sigmoid)(const float* logits, const float* bias, size_t n, float* out);
+  void (*add)(const float* x, size_t n, float* y);                           // y += x
+  void (*add_scaled)(const float* x, float scale, size_t n, float* y);       // y += scale * x
+  void (*add_product)(const float* x, const float* gate, size_t n, float* y);  // y += gate * x
+  void (*attend)(const AttentionTask& task);                                 // one row, one KV head
+};
+
+const KernelTable& ActiveKernels();
+const KernelTable& ScalarKernels();   // ref/scalar_kernels.cc: the definition
+const KernelTable& Avx2Kernels();
+const KernelTable& Avx512Kernels();
+const KernelTable& Avx512VnniKernels();
+
+}  // namespace gateskip::kernels

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definition of every kernel, one scalar operation at a time, in f32 with std:: functions. Slow on purpose:
+// what the fast targets are tested against, and the fallback for machines without them.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/packed_layout.h"
+#include "tensor/dequantize.h"
+
+namespace gateskip::kernels {
+namespace {
+
+float ScaleAt(const void* base, size_t index, bool half) {
+  return half ? HalfToFloat(static_cast<const uint16_t*>(base)[index]) : static_cast<const float*>(base)[index];
+}
+
+// Code of (lane, k) in one K block of a panel.
+int32_t CodeAt(const uint8_t* block, size_t lane, size_t k, bool four_bit) {
+  const size_t group = k / kGroup;
+  const size_t at = lane * kGroup + k % kGroup;
+  if (!four_bit) return block[group * 64 + at];
+  return group < 4 ? block[group * 64 + at] & 0x0F : block[(group - 4) * 64 + at] >> 4;
+}
+
+void IntegerMatMul(const IntegerTask& t) {
+  const bool four_bit = t.layout == PackedLayout::kU4;
+  const size_t sub_blocks = t.layout == PackedLayout::kU8x16 ? 2 : 1;
+  const size_t per_scale = kBlock / sub_blocks;
+  for (size_t row = 0; row < t.num_rows; ++row) {
+    for (size_t o = t.panel_begin * kPanelRows; o < std::min(t.out_rows, t.panel_end * kPanelRows); ++o) {
+      const size_t panel = o / kPanelRows;
+      const size_t lane = o % kPanelRows;
+      float acc = 0.0F;
+      for (size_t b = 0; b < t.num_blocks; ++b) {
+        const size_t cell = panel * t.num_blocks + b;
+        const uint8_t* block = t.codes + cell * (four_bit ? kU4BlockBytes : kU8BlockBytes);
+        const int8_t* x = t.x + (row * t.num_blocks + b) * kBlock;
+        const float x_scale = t.x_scales[row * t.num_blocks + b];
+        int32_t sum = 0;
+        for (size_t s = 0; s < sub_blocks; ++s) {
+          int32_t dot = 0;
+          for (size_t k = s * per_scale; k < (s + 1) * per_scale; ++k) {
+            dot += (CodeAt(block, lane, k, four_bit) - t.zero) * x[k];
+            sum += x[k];
+          }
+          const float scale = ScaleAt(t.scales, (cell * sub_blocks + s) * kPanelRows + lane, t.half_scales);
+          acc += static_cast<float>(dot) * (scale * x_scale);
+        }
+        if (t.offsets != nullptr) {
+          acc += ScaleAt(t.offsets, cell * kPanelRows + lane, t.half_scales) * (x_scale * static_cast<float>(sum));
+        }
+      }
+      t.out[row * t.out_stride + o] = acc;
+    }
+  }
+}
+
+void FloatMatMul(const FloatTask& t) {
+  const auto weight = [&](size_t index) {
+    switch (t.layout) {
+      case PackedLayout::kF16:
+        return HalfToFloat(static_cast<const uint16_t*>(t.weights)[index]);
+      case PackedLayout::kBF16:
+        return Bf16ToFloat(static_cast<const uint16_t*>(t.weights)[index]);
+      default:
+        return static_cast<const float*>(t.weights)[index];
+    }
+  };
+  for (size_t row = 0; row < t.num_rows; ++row) {
+    for (size_t o = t.panel_begin * kPanelRows; o < std::min(t.out_rows, t.panel_end * kPanelRows); ++o) {
+      float acc = 0.0F;
+      for (size_t k = 0; k < t.cols; ++k) {
+        acc += weight(((o / kPanelRows) * t.cols + k) * kPanelRows + o % kPanelRows) * t.x[row][k];
+      }
+      float& out = t.out[row * t.out_stride + o];
+      out = t.accumulate ? out + t.scale * acc : acc;
+    }
+  }
+}
+
+void QuantizeRow(const float* x, size_t cols, int8_t* codes, float* scales, int32_t* sums) {
+  for (size_t b = 0; b < NumBlocks(cols); ++b) {
+    float largest = 0.0F;
+    for (size_t k = b * kBlock; k < std::min(cols, (b + 1) * kBlock); ++k) largest = std::max(largest, std::fabs(x[k]));
+    const float inverse = largest > 0.0F ? 127.0F / largest : 0.0F;
+    scales[b] = largest / 127.0F;
+    sums[2 * b] = sums[2 * b + 1] = 0;
+    for (size_t i = 0; i < kBlock; ++i) {
+      const size_t k = b * kBlock + i;
+      codes[k] = k < cols ? static_cast<int8_t>(std::nearbyint(x[k] * inverse)) : int8_t{0};
+      sums[2 * b + i / kSubBlock] += codes[k];
+    }
+  }
+}
+
+float Dot(const float* a, const float* b, size_t n) {
+  float sum = 0.0F;
+  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void RmsNorm(const float* x, const float* weight, size_t n, float eps, float* out) {
+  const float scale = 1.0F / std::sqrt(Dot(x, x, n) / static_cast<float>(n) + eps);
+  for (size_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+float Sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
+
+void GatedSilu(float* gate, const float* up, size_t n) {
+  for (size_t i = 0; i < n; ++i) gate[i] = gate[i] * Sigmoid(gate[i]) * up[i];
+}
+
+void GatedGelu(float* gate, const float* up, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    gate[i] = 0.5F * x * (1.0F + std::tanh(0.7978845608028654F * (x + 0.044715F * x * x * x))) * up[i];
+  }
+}
+
+void SigmoidRow(const float* logits, const float* bias, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = Sigmoid(logits[i] + bias[i]);
+}
+
+void Add(const float* x, size_t n, float* y) {
+  for (size_t i = 0; i < n; ++i) y[i] += x[i];
+}
+void AddScaled(const float* x, float scale, size_t n, float* y) {
+  for (size_t i = 0; i < n; ++i) y[i] += scale * x[i];
+}
+void AddProduct(const float* x, const float* gate, size_t n, float* y) {
+  for (size_t i = 0; i < n; ++i) y[i] += gate[i] * x[i];
+}
+
+float KvElement(const std::byte* base, size_t index, KvType type) {
+  if (type == KvType::kF32) {
+    float value;
+    std::memcpy(&value, base + index * 4, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, base + index * 2, 2);
+  return HalfToFloat(half);
+}
+
+void Attend(const AttentionTask& t) {
+  const AttentionShape& shape = *t.shape;
+  const AttentionRow& row = *t.rows;
+  const size_t head_dim = shape.kv.head_dim;
+  const size_t head_bytes = head_dim * kKvPagePositions * (shape.kv.type == KvType::kF16 ? 2 : 4);
+  const size_t group = shape.num_heads / shape.kv.num_kv_heads;
+  const auto keys_of = [&](int32_t p) -> const std::byte* {
+    const uint16_t layer = row.source != nullptr ? row.source[p] : static_cast<uint16_t>(t.layer);
+    if (layer == kKvDropped) return nullptr;
+    return row.pages[static_cast<size_t>(p) / kKvPagePositions] + layer * t.layer_bytes + t.kv_head * 2 * head_bytes;
+  };
+  for (size_t h = t.kv_head * group; h < (t.kv_head + 1) * group; ++h) {
+    const float* q = row.query + h * head_dim;
+    float* out = row.out + h * head_dim;
+    float largest = -INFINITY;
+    for (int32_t p = row.first; p <= row.last; ++p) {
+      const std::byte* keys = keys_of(p);
+      const size_t slot = static_cast<size_t>(p) % kKvPagePositions;
+      float score = 0.0F;
+      for (size_t d = 0; keys != nullptr && d < head_dim; ++d) {
+        score += q[d] * KvElement(keys, d * kKvPagePositions + slot, shape.kv.type);
+      }
+      t.scores[p - row.first] = keys == nullptr ? -INFINITY : score * shape.scale;
+      largest = std::max(largest, t.scores[p - row.first]);
+    }
+    std::fill(out, out + head_dim, 0.0F);
+    if (largest == -INFINITY) continue;
+    float sum = 0.0F;
+    for (int32_t p = row.first; p <= row.last; ++p) sum += std::exp(t.scores[p - row.first] - largest);
+    for (int32_t p = row.first; p <= row.last; ++p) {
+      const std::byte* keys = keys_of(p);
+      if (keys == nullptr) continue;
+      const float weight = std::exp(t.scores[p - row.first] - largest) / sum;
+      const size_t slot = static_cast<size_t>(p) % kKvPagePositions;
+      for (size_t d = 0; d < head_dim; ++d) {
+        out[d] += weight * KvElement(keys + head_bytes, slot * head_dim + d, shape.kv.type);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const KernelTable& ScalarKernels() {
+  static constexpr KernelTable kTable = {
+      CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm, Dot,    GatedSilu,
+      GatedGelu,          SigmoidRow,    Add,         AddScaled,   AddProduct, Attend,
+  };
+  return kTable;
+}
+
+}  // namespace gateskip::kernels
