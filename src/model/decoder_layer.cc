@@ -41,8 +41,8 @@ void NormAndRotate(const Transformer& model, int layer, const std::vector<float>
   const ModelConfig& c = model.config;
   const auto head_dim = static_cast<size_t>(c.head_dim);
   if (!norm.empty()) kernels::RmsNormHeads(heads, head_dim, norm, c.norm_eps, model.pool);
-  kernels::Rope(heads, head_dim, c.rope_layout, c.layers[static_cast<size_t>(layer)].inv_freq, step.positions,
-                model.pool);
+  kernels::Rope(heads, head_dim, c.rope_layout, step.rope[step.rope_of_layer[static_cast<size_t>(layer)]],
+                step.positions, model.pool);
 }
 
 void StoreKv(int layer, const RowList& rows, Step& step) {

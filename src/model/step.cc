@@ -21,6 +21,11 @@ Step::Step(const ModelConfig& config, kernels::KvType kv_type, size_t max_row_co
   branch_out.Reserve(max_rows, d);
   gate.Reserve(max_rows, static_cast<size_t>(config.ffn_size));
   up.Reserve(max_rows, static_cast<size_t>(config.ffn_size));
+  for (const LayerAttention& layer : config.layers) {
+    const auto known = std::ranges::find_if(rope, [&](const auto& table) { return table.inv_freq() == layer.inv_freq; });
+    rope_of_layer.push_back(static_cast<size_t>(known - rope.begin()));
+    if (known == rope.end()) rope.emplace_back(layer.inv_freq);
+  }
   head_input.Reserve(max_logit_rows, d);
   logits_buffer.Reserve(max_logit_rows, static_cast<size_t>(config.vocab_size));
 }

@@ -57,6 +57,8 @@ class Step {
   RowList kept, skipped, wanted;     // of the branch at hand | that want logits: indices into rows
   std::vector<float> importance;     // [rows]
   std::vector<int32_t> positions;    // of the kept (or skipped) rows
+  std::vector<kernels::RopeTable> rope;  // one per distinct set of frequencies
+  std::vector<size_t> rope_of_layer;     // [layers] index into rope
   std::vector<kernels::AttentionRow> attention_rows;
   kernels::PackedRows packed;
   Matrix x_buffer, h_buffer, q, k, v, attended, branch_out, gate, up, low_rank, gate_values, gate_logits,

@@ -55,6 +55,7 @@ void Transformer::Forward(Step& step) const {
   GS_CHECK(n > 0 && n <= step.max_rows);
   for (const StepRow& row : step.rows) {
     GS_CHECK(row.token >= 0 && row.token < config.vocab_size && row.plan != nullptr && row.sequence != nullptr);
+    for (kernels::RopeTable& table : step.rope) table.Cover(row.position);
   }
   step.x = step.x_buffer.View(n);
   step.h = step.h_buffer.View(n);

@@ -15,8 +15,12 @@ namespace gateskip {
 
 class Transformer {
  public:
-  Transformer(ModelConfig config, ModelWeights weights, std::optional<AdapterWeights> adapter, ThreadPool& pool)
-      : config(std::move(config)), weights(std::move(weights)), adapter(std::move(adapter)), pool(pool) {}
+  Transformer(ModelConfig model_config, ModelWeights model_weights, std::optional<AdapterWeights> model_adapter,
+              ThreadPool& thread_pool)
+      : config(std::move(model_config)),
+        weights(std::move(model_weights)),
+        adapter(std::move(model_adapter)),
+        pool(thread_pool) {}
 
   // Runs step.rows; fills step.logits, step.events and (if asked) step.importances. The rows' K/V are in their
   // sequences' pages afterwards. Tokens must be in [0, vocab_size).
