@@ -24,7 +24,7 @@ namespace {
 
 constexpr const char* kFooter = R"(Examples:
   gateskip generate -m model.gguf -p "The sea is" -n 64
-  gateskip generate -m model.gguf --adapter adapters/smollm2-135m-instruct --budget 0.25 --chat -p "Why is the sky blue?"
+  gateskip generate -m model.gguf --adapter DIR --budget 0.25 --chat -p "Why is the sky blue?"
   gateskip chat -m model.gguf
   gateskip perplexity -m model.gguf --adapter DIR --budget 0,0.15,0.25 -f text.txt
   gateskip bench -m model.gguf --adapter DIR --budgets 0,0.15,0.25,0.5

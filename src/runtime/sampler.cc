@@ -19,7 +19,10 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 // exp(x) for x <= 0, relative error below 1e-6; 0 below -87. Own code because libm differs between machines;
 // plain arithmetic, so the compiler vectorises the loops over it. Range reduction and polynomial: Cephes expf.
 inline float ExpNonPositive(float x) {
-  const float clamped = x < -87.0F ? -87.0F : x;
+  // Clamped as an integer: a float comparison may trap, and the compiler then keeps the branch and the loop scalar.
+  const int32_t magnitude = std::bit_cast<int32_t>(x) & 0x7FFFFFFF;
+  const int32_t limit = std::bit_cast<int32_t>(87.0F);
+  const float clamped = -std::bit_cast<float>(magnitude < limit ? magnitude : limit);
   const float scaled = clamped * 1.44269504F;
   const int32_t n = static_cast<int32_t>(scaled - 0.5F);  // truncation towards zero rounds a non-positive value
   const float nf = static_cast<float>(n);
@@ -30,9 +33,29 @@ inline float ExpNonPositive(float x) {
   p = p * r + 4.1665795894e-2F;
   p = p * r + 1.6666665459e-1F;
   p = p * r + 5.0000001201e-1F;
-  const float e = p * r * r + r + 1.0F;
-  const float power = std::bit_cast<float>((n + 127) << 23);
-  return x < -87.0F ? 0.0F : e * power;
+  const float e = (p * r * r + r + 1.0F) * std::bit_cast<float>((n + 127) << 23);
+  const int32_t mask = magnitude > limit ? 0 : -1;
+  return std::bit_cast<float>(std::bit_cast<int32_t>(e) & mask);
+}
+
+// Sum of exp(logit - max_logit). By blocks, so that the exponentials are one plain loop; the order is fixed.
+double SumOfWeights(std::span<const float> logits, float max_logit) {
+  constexpr size_t kBlock = 1024;
+  constexpr size_t kLanes = 8;
+  float weights[kBlock];
+  double lanes[kLanes] = {};
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    const float* block = logits.data() + begin;
+    for (size_t i = 0; i < count; ++i) weights[i] = ExpNonPositive(block[i] - max_logit);
+    std::fill(weights + count, weights + (count + kLanes - 1) / kLanes * kLanes, 0.0F);
+    for (size_t i = 0; i < count; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[i + lane];
+    }
+  }
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
 }
 
 uint64_t SplitMix64(uint64_t& state) {
@@ -72,6 +95,30 @@ double NextUniform(uint64_t (&s)[4]) {
 
 bool IsBadLogit(float value) { return std::isnan(value) || value == std::numeric_limits<float>::infinity(); }
 
+[[noreturn]] void FailBadLogit(std::span<const float> logits) {
+  size_t i = 0;
+  while (!IsBadLogit(logits[i])) ++i;
+  FailLogit(i, logits[i]);
+}
+
+// The largest logit; -inf when there is no other. Throws for NaN and +inf. In lanes, which become vectors.
+float CheckedMax(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  std::fill(std::begin(lanes), std::end(lanes), kNegativeInfinity);
+  const size_t body = logits.size() / kLanes * kLanes;
+  int bad = 0;
+  for (size_t i = 0; i < logits.size(); ++i) bad |= logits[i] <= std::numeric_limits<float>::max() ? 0 : 1;
+  if (bad != 0) FailBadLogit(logits);
+  for (size_t i = 0; i < body; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = logits[i + lane] > lanes[lane] ? logits[i + lane] : lanes[lane];
+    }
+  }
+  for (size_t i = body; i < logits.size(); ++i) lanes[0] = std::max(lanes[0], logits[i]);
+  return *std::max_element(std::begin(lanes), std::end(lanes));
+}
+
 int32_t ArgMax(std::span<const float> logits) {
   float best = kNegativeInfinity;
   size_t best_id = logits.size();
@@ -104,6 +151,10 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options) {
   ValidateSamplingOptions(options);
   uint64_t seed = options.seed;
   for (uint64_t& word : state_) word = SplitMix64(seed);
+}
+
+bool Sampler::Better(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
 int32_t Sampler::Sample(std::span<float> logits, std::span<const int32_t> recent_tokens) {
@@ -164,9 +215,6 @@ void Sampler::Penalise(std::span<float> logits, std::span<const int32_t> recent_
 // A heap of k with the worst kept candidate on top; nearly every logit fails the first comparison.
 void Sampler::KeepTopK(std::span<const float> logits) {
   const size_t k = static_cast<size_t>(options_.top_k);
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  };
   candidates_.clear();
   float worst = kNegativeInfinity;
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -174,91 +222,83 @@ void Sampler::KeepTopK(std::span<const float> logits) {
     if (value <= worst) continue;  // equal: the lower id is in already. NaN goes on to the check
     if (IsBadLogit(value)) FailLogit(i, value);
     if (candidates_.size() == k) {
-      std::pop_heap(candidates_.begin(), candidates_.end(), better);
+      std::pop_heap(candidates_.begin(), candidates_.end(), Better);
       candidates_.pop_back();
     }
     candidates_.push_back({value, static_cast<int32_t>(i)});
-    std::push_heap(candidates_.begin(), candidates_.end(), better);
+    std::push_heap(candidates_.begin(), candidates_.end(), Better);
     if (candidates_.size() == k) worst = candidates_.front().logit;
   }
-  std::sort(candidates_.begin(), candidates_.end(), better);
+  std::sort(candidates_.begin(), candidates_.end(), Better);
 }
 
+// Without top-k every token counts towards the total, but only those that the later cuts can keep are copied.
 void Sampler::KeepAll(std::span<const float> logits) {
+  constexpr float kMax = std::numeric_limits<float>::max();
   candidates_.clear();
-  candidates_.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (IsBadLogit(logits[i])) FailLogit(i, logits[i]);
-    if (logits[i] != kNegativeInfinity) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  const float max_logit = CheckedMax(logits);
+  if (max_logit == kNegativeInfinity) return;
+  total_ = SumOfWeights(logits, max_logit);
+
+  // Weights are relative to the largest token's, which is 1. What is lighter than (1 - p) total / n weighs less
+  // than (1 - p) total in all, so the nucleus never needs it; min-p names its floor itself. The slack covers the
+  // rounding of log and of exp: a token too many is cut later.
+  double floor = options_.min_p;
+  if (options_.top_p < 1.0F) {
+    floor = std::max(floor, (1.0 - options_.top_p) * total_ / static_cast<double>(logits.size()));
   }
+  constexpr double kSlack = 1e-3;
+  const float cut = floor > 0.0 ? max_logit + static_cast<float>(std::log(floor) - kSlack) : -kMax;
+  candidates_.resize(logits.size());
+  size_t kept = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    candidates_[kept] = {logits[i], static_cast<int32_t>(i)};
+    kept += logits[i] >= cut ? 1 : 0;
+  }
+  candidates_.resize(kept);
 }
 
 void Sampler::KeepLikely(bool sorted) {
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  };
   float max_logit = kNegativeInfinity;
   for (const Candidate& c : candidates_) max_logit = std::max(max_logit, c.logit);
-  double total = 0;
-  for (const Candidate& c : candidates_) total += ExpNonPositive(c.logit - max_logit);
-
-  // Both cuts keep a prefix of the descending order, so the shorter one decides. Weights are relative to the
-  // largest, which is 1.
-  const double nucleus = options_.top_p < 1.0F ? options_.top_p * total : std::numeric_limits<double>::infinity();
-  const auto below_min_p = [&](double weight) { return weight < options_.min_p; };
-
-  size_t end_of_pool = candidates_.size();
-  if (!sorted) {
-    // What is lighter than (1 - p) total / n weighs less than (1 - p) total in all, so the nucleus never
-    // needs it: most of the vocabulary goes before anything is ordered.
-    const double floor =
-        options_.top_p < 1.0F ? (1.0 - options_.top_p) * total / static_cast<double>(candidates_.size()) : 0.0;
-    const auto light = [&](const Candidate& c) {
-      const double weight = ExpNonPositive(c.logit - max_logit);
-      return weight < floor || below_min_p(weight);
-    };
-    end_of_pool =
-        static_cast<size_t>(std::remove_if(candidates_.begin(), candidates_.end(), light) - candidates_.begin());
+  if (sorted) {
+    total_ = 0;
+    for (const Candidate& c : candidates_) total_ += ExpNonPositive(c.logit - max_logit);
   }
-
+  // Both cuts keep a prefix of the descending order, so the shorter one decides.
+  const double nucleus = options_.top_p < 1.0F ? options_.top_p * total_ : std::numeric_limits<double>::infinity();
   size_t kept = 0;
-  size_t ordered = sorted ? end_of_pool : 0;
+  size_t ordered = sorted ? candidates_.size() : 0;
   double cumulative = 0;
-  bool full = false;
-  while (kept < end_of_pool && !full) {
+  while (kept < candidates_.size() && cumulative < nucleus) {
     if (kept == ordered) {
-      const size_t next = std::min(end_of_pool, std::max<size_t>(128, ordered * 4));
+      const size_t next = std::min(candidates_.size(), std::max<size_t>(128, ordered * 4));
       const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(ordered);
       const auto middle = candidates_.begin() + static_cast<std::ptrdiff_t>(next);
-      const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(end_of_pool);
-      if (next < end_of_pool) std::nth_element(begin, middle, end, better);
-      std::sort(begin, middle, better);
+      if (next < candidates_.size()) std::nth_element(begin, middle, candidates_.end(), Better);
+      std::sort(begin, middle, Better);
       ordered = next;
     }
     const double weight = ExpNonPositive(candidates_[kept].logit - max_logit);
-    if (below_min_p(weight) && kept > 0) break;
+    if (weight < options_.min_p && kept > 0) break;
     cumulative += weight;
     ++kept;
-    full = cumulative >= nucleus;
   }
   candidates_.resize(kept);
 }
 
 void Sampler::SetDistribution() {
   float max_logit = kNegativeInfinity;
-  for (const Candidate& c : candidates_) max_logit = std::max(max_logit, c.logit);
-  distribution_.clear();
-  distribution_.reserve(candidates_.size());
+  for (const Candidate& c : candidates_) max_logit = c.logit > max_logit ? c.logit : max_logit;
+  distribution_.resize(candidates_.size());
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    const float weight = ExpNonPositive((candidates_[i].logit - max_logit) / options_.temperature);
+    distribution_[i] = {candidates_[i].id, weight};
+  }
   double total = 0;
-  for (const Candidate& c : candidates_) {
-    const float weight = ExpNonPositive((c.logit - max_logit) / options_.temperature);
-    distribution_.push_back({c.id, weight});
-    total += weight;
-  }
+  for (const TokenProbability& token : distribution_) total += token.probability;
   const double scale = 1.0 / total;
-  for (TokenProbability& token : distribution_) {
-    token.probability = static_cast<float>(token.probability * scale);
-  }
+  for (TokenProbability& token : distribution_) token.probability = static_cast<float>(token.probability * scale);
 }
 
 }  // namespace gateskip

@@ -39,16 +39,19 @@ class Sampler {
     float logit;
     int32_t id;
   };
+  static bool Better(const Candidate& a, const Candidate& b);
 
   void Penalise(std::span<float> logits, std::span<const int32_t> recent_tokens);
   void KeepTopK(std::span<const float> logits);
   void KeepAll(std::span<const float> logits);
-  // Shrinks candidates_ to the nucleus and to min-p. `sorted`: candidates_ already descend.
+  // Shrinks candidates_ to the nucleus and to min-p. `sorted`: they descend and are all there is, as after top-k;
+  // else total_ is the weight of the whole vocabulary.
   void KeepLikely(bool sorted);
   void SetDistribution();
 
   SamplingOptions options_;
   uint64_t state_[4];  // xoshiro256**
+  double total_ = 0;   // sum of exp(logit - largest logit) over the tokens that top-k left
   std::vector<int32_t> penalised_;
   std::vector<Candidate> candidates_;  // scratch, at most [vocab]
   std::vector<TokenProbability> distribution_;
