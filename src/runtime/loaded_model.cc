@@ -52,7 +52,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   } else {
     const auto gguf = GgufFile::Open(options.model_path);
     config = ReadConfig(*gguf);
-    source = MakeWeightSource(gguf, config);
+    source = MakeWeightSource(gguf);
     tokenizer = Tokenizer::FromGguf(*gguf);
     fingerprint = gguf->Fingerprint();
     file = gguf;

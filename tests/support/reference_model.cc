@@ -60,7 +60,7 @@ class Reference {
     if (adapter_ != nullptr && adapter_->tensors.contains(lora + "a")) {
       const Vector inner = Matrix(lora + "a", x);
       const Vector delta = Matrix(lora + "b", inner);
-      const double scale = adapter_->config.lora_alpha / adapter_->config.lora_rank;
+      const double scale = static_cast<double>(adapter_->config.lora_alpha) / adapter_->config.lora_rank;
       for (size_t r = 0; r < out.size(); ++r) out[r] += scale * delta[r];
     }
     return out;

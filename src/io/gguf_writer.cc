@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/checked_math.h"
+#include "io/atomic_write.h"
+#include "io/gguf.h"
+
+namespace gateskip {
+namespace {
+
+constexpr size_t kAlignment = 32;
+
+template <typename T>
+void Put(std::vector<std::byte>* out, T value) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+  out->insert(out->end(), bytes, bytes + sizeof(T));
+}
+
+void PutString(std::vector<std::byte>* out, std::string_view text) {
+  Put<uint64_t>(out, text.size());
+  const auto bytes = std::as_bytes(std::span<const char>(text));
+  out->insert(out->end(), bytes.begin(), bytes.end());
+}
+
+uint32_t GgufNumber(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return 0;
+    case DType::kF16: return 1;
+    case DType::kQ4_0: return 2;
+    case DType::kQ4_1: return 3;
+    case DType::kQ5_0: return 6;
+    case DType::kQ5_1: return 7;
+    case DType::kQ8_0: return 8;
+    case DType::kQ4_K: return 12;
+    case DType::kQ5_K: return 13;
+    case DType::kQ6_K: return 14;
+    case DType::kBF16: return 30;
+  }
+  return 0;
+}
+
+}  // namespace
+
+struct GgufWriter::Impl {
+  struct Tensor {
+    std::string name;
+    DType dtype;
+    std::vector<int64_t> shape;
+    std::vector<std::byte> data;
+  };
+  uint64_t num_values = 0;
+  std::vector<std::byte> values;
+  std::vector<Tensor> tensors;
+
+  void Key(std::string_view key, GgufType type) {
+    ++num_values;
+    PutString(&values, key);
+    Put(&values, static_cast<uint32_t>(type));
+  }
+  void ArrayKey(std::string_view key, GgufType element, size_t count) {
+    Key(key, GgufType::kArray);
+    Put(&values, static_cast<uint32_t>(element));
+    Put<uint64_t>(&values, count);
+  }
+};
+
+GgufWriter::GgufWriter() : impl_(std::make_unique<Impl>()) {}
+GgufWriter::~GgufWriter() = default;
+
+void GgufWriter::SetUint32(std::string_view key, uint32_t value) {
+  impl_->Key(key, GgufType::kUint32);
+  Put(&impl_->values, value);
+}
+void GgufWriter::SetFloat32(std::string_view key, float value) {
+  impl_->Key(key, GgufType::kFloat32);
+  Put(&impl_->values, value);
+}
+void GgufWriter::SetBool(std::string_view key, bool value) {
+  impl_->Key(key, GgufType::kBool);
+  Put<uint8_t>(&impl_->values, value ? 1 : 0);
+}
+void GgufWriter::SetString(std::string_view key, std::string_view value) {
+  impl_->Key(key, GgufType::kString);
+  PutString(&impl_->values, value);
+}
+void GgufWriter::SetStrings(std::string_view key, const std::vector<std::string>& values) {
+  impl_->ArrayKey(key, GgufType::kString, values.size());
+  for (const std::string& value : values) PutString(&impl_->values, value);
+}
+void GgufWriter::SetFloats(std::string_view key, const std::vector<float>& values) {
+  impl_->ArrayKey(key, GgufType::kFloat32, values.size());
+  for (const float value : values) Put(&impl_->values, value);
+}
+void GgufWriter::SetInt32s(std::string_view key, const std::vector<int32_t>& values) {
+  impl_->ArrayKey(key, GgufType::kInt32, values.size());
+  for (const int32_t value : values) Put(&impl_->values, value);
+}
+
+void GgufWriter::AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape,
+                           std::span<const std::byte> data) {
+  uint64_t elements = 1;
+  for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
+  GS_CHECK(StorageBytes(dtype, elements) == data.size());
+  impl_->tensors.push_back({std::string(name), dtype, shape, {data.begin(), data.end()}});
+}
+
+std::vector<std::byte> GgufWriter::Serialize() const {
+  std::vector<std::byte> out;
+  Put<uint32_t>(&out, 0x46554747);
+  Put<uint32_t>(&out, 3);
+  Put<uint64_t>(&out, impl_->tensors.size());
+  Put<uint64_t>(&out, impl_->num_values);
+  out.insert(out.end(), impl_->values.begin(), impl_->values.end());
+  uint64_t offset = 0;
+  for (const Impl::Tensor& tensor : impl_->tensors) {
+    PutString(&out, tensor.name);
+    Put(&out, static_cast<uint32_t>(tensor.shape.size()));
+    for (size_t d = tensor.shape.size(); d-- > 0;) Put(&out, static_cast<uint64_t>(tensor.shape[d]));
+    Put(&out, GgufNumber(tensor.dtype));
+    Put(&out, offset);
+    offset += *CheckedAlignUp(tensor.data.size(), kAlignment);
+  }
+  for (const Impl::Tensor& tensor : impl_->tensors) {
+    out.resize(*CheckedAlignUp(out.size(), kAlignment));
+    out.insert(out.end(), tensor.data.begin(), tensor.data.end());
+  }
+  return out;
+}
+
+void GgufWriter::WriteFile(const std::string& path) const { WriteFileAtomically(path, Serialize()); }
+
+}  // namespace gateskip
