@@ -76,7 +76,16 @@ void RefuseUnknownSubcommand(const CLI::App& app, const std::string& word) {
          Printable(fmt::format("{}", fmt::join(extras, " ")).substr(0, 128)), name);
   }
   std::replace(what.begin(), what.end(), '\n', ' ');
-  Fail(ErrorCode::kInvalidArgument, "[command line] {}: expected valid options, found: {}; see '{} --help'", name,
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    Fail(ErrorCode::kInvalidArgument, "[command line] {}: expected a value, found none; see '{} --help'",
+         Printable(what.substr(0, what.find(':'))), name);
+  }
+  constexpr std::string_view kExcludes = " excludes ";
+  if (const size_t at = what.find(kExcludes); at != std::string::npos) {
+    Fail(ErrorCode::kInvalidArgument, "[command line] {}: expected it without {}, found both; see '{} --help'",
+         what.substr(0, at), what.substr(at + kExcludes.size()), name);
+  }
+  Fail(ErrorCode::kInvalidArgument, "[command line] {}: expected valid options, found '{}'; see '{} --help'", name,
        Printable(what), name);
 }
 

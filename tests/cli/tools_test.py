@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tokenize, info, perplexity, bench and calibrate on the tiny models."""
+import json
+import math
+import pathlib
+import shutil
+import unittest
+
+import cli_case
+
+TEXT = "The sea was calm. A boat went out, and the boat came back. " * 12
+
+
+class TokenizeTest(cli_case.CliCase):
+    def test_there_and_back(self):
+        for model in (self.llama, self.gemma3):
+            for text in ("hello world", "naïve café — 日本語 🙂", "a\n\tb\r\n", "x"):
+                answer = self.run_json("tokenize", "-m", model, "--no-bos", "-p", text)
+                self.assertEqual(answer["count"], len(answer["ids"]))
+                self.assertEqual(answer["text"], text)
+                back = self.run_ok("tokenize", "-m", model, "--ids", ",".join(map(str, answer["ids"])))
+                self.assertEqual(back.stdout.decode(), text + "\n")
+
+    def test_count_and_listing_agree(self):
+        count = int(self.run_ok("tokenize", "-m", self.llama, "--count", "-p", "hello").stdout)
+        listing = self.run_ok("tokenize", "-m", self.llama, "-p", "hello").stdout.decode().splitlines()
+        self.assertEqual(len(listing), count)
+
+    def test_json_ids_can_be_pasted_back(self):
+        ids = self.run_json("tokenize", "-m", self.llama, "--no-bos", "-p", "hello")["ids"]
+        self.assertEqual(self.run_ok("tokenize", "-m", self.llama, "--ids", json.dumps(ids)).stdout, b"hello\n")
+
+    def test_ids_out_of_range(self):
+        for ids in ("-1", "99999999", "1,x", "1e3", "99999999999999999999"):
+            self.assert_refused(cli_case.USAGE, "tokenize", "-m", self.llama, "--ids", ids, says="--ids")
+
+
+class InfoTest(cli_case.CliCase):
+    def test_model(self):
+        for model, architecture in ((self.llama, "llama"), (self.gemma3, "gemma3")):
+            answer = self.run_json("info", "-m", model, "--tensors", "--metadata")
+            self.assertEqual(answer["model"]["architecture"], architecture)
+            self.assertRegex(answer["model"]["fingerprint"], r"^[0-9a-f]{64}$")
+            self.assertEqual(sum(t["bytes"] for t in answer["tensors"]), answer["model"]["tensor_bytes"])
+            self.assertEqual(answer["metadata"]["general.architecture"].strip('"'), architecture)
+            text = self.run_ok("info", "-m", model, "--tensors", "--metadata").stdout.decode()
+            self.assertIn("blk.0.attn_q.weight", text)
+
+    def test_adapter(self):
+        answer = self.run_json("info", "-m", self.llama, "--adapter", self.adapter)["adapter"]
+        self.assertTrue(answer["fits_this_model"])
+        self.assertEqual(answer["kv_rule"], "compute")
+        self.assertEqual([b["budget"] for b in answer["budgets"]], sorted(b["budget"] for b in answer["budgets"]))
+        other = self.run_json("info", "-m", self.gemma3, "--adapter", self.adapter)["adapter"]
+        self.assertFalse(other["fits_this_model"])
+        self.run_ok("info", "-m", self.llama, "--adapter", self.adapter)
+
+
+class PerplexityTest(cli_case.CliCase):
+    def perplexity(self, *words, model=None):
+        return self.run_json("perplexity", "-m", model or self.llama, "-t", 1, "-p", TEXT, "-c", 64, *words)
+
+    def test_figures_hang_together(self):
+        for model in (self.llama, self.gemma3):
+            r = self.perplexity(model=model)["results"][0]
+            self.assertAlmostEqual(r["perplexity"], math.exp(r["nll"]), delta=1e-9 * r["perplexity"])
+            self.assertAlmostEqual(r["perplexity_standard_error"], r["perplexity"] * r["nll_standard_error"])
+            self.assertAlmostEqual(r["bits_per_byte"], r["nll"] * r["tokens"] / math.log(2) / r["bytes"])
+            self.assertGreater(r["windows"], 1)
+            self.assertGreater(r["nll_standard_error"], 0)
+
+    def test_every_token_is_scored_once(self):
+        ids = self.run_json("tokenize", "-m", self.llama, "-p", TEXT)["ids"]
+        plain = self.run_json("tokenize", "-m", self.llama, "-p", TEXT, "--no-bos")["ids"]
+        bos = len(ids) - len(plain)
+        windows = math.ceil(len(plain) / (64 - bos))
+        r = self.perplexity()["results"][0]
+        if bos:
+            self.assertEqual(r["tokens"], len(plain))
+        else:
+            self.assertIn(r["tokens"], (len(plain) - windows, len(plain) - windows + 1))
+
+    def test_budgets_make_rows_with_their_saving(self):
+        rows = self.perplexity("--adapter", self.adapter, "--budget", "0,0.2")["results"]
+        self.assertEqual([r["saving"]["requested"] for r in rows], [0, 0.2])
+        self.assertEqual(rows[0]["saving"]["branches_skipped"], 0)
+        self.assertGreater(rows[1]["saving"]["branches_skipped"], 0)
+        self.assertNotEqual(rows[0]["nll"], rows[1]["nll"])
+
+    def test_max_tokens(self):
+        r = self.perplexity("--max-tokens", 50)["results"][0]
+        self.assertLessEqual(r["tokens"], 50)
+
+    def test_too_short(self):
+        # One token can be scored after a BOS; without any there is nothing.
+        self.assert_refused(cli_case.USAGE, "perplexity", "-m", self.llama, "-p", "")
+
+
+class BenchTest(cli_case.CliCase):
+    def bench(self, *words):
+        return ("bench", "-m", self.llama, "--adapter", self.adapter, "-t", "1", "-p", "24", "-n", "6", "-r", "2",
+                "--budgets", "0,0.2", *words)
+
+    def test_json(self):
+        answer = self.run_json(*self.bench())
+        self.assertEqual([r["config"] for r in answer["rows"]], ["ungated", "gated", "gated"])
+        for r in answer["rows"]:
+            for rate in ("prefill_tokens_per_second", "decode_tokens_per_second"):
+                self.assertLessEqual(r[rate]["min"], r[rate]["median"])
+                self.assertLessEqual(r[rate]["median"], r[rate]["max"])
+                self.assertGreater(r[rate]["min"], 0)
+            self.assertRegex(r["logits_hash"], r"^[0-9a-f]{8}$")
+        self.assertEqual(answer["rows"][0]["decode_speedup"], 1)
+        self.assertEqual(answer["rows"][0]["saving"]["decode"]["branches_skipped"], 0)
+        self.assertGreater(answer["rows"][2]["saving"]["decode"]["branches_skipped"], 0)
+
+    def test_the_answer_does_not_depend_on_the_run(self):
+        first = self.run_json(*self.bench())["rows"]
+        second = self.run_json(*self.bench("-t", "2"))["rows"]
+        self.assertEqual([r["logits_hash"] for r in first], [r["logits_hash"] for r in second])
+
+    def test_tables_fit_a_terminal(self):
+        path = self.folder / "text.txt"
+        path.write_text(TEXT)
+        for words in ((), ("--table", "--text", path, "--prompt", "hello")):
+            out = self.run_ok(*self.bench(*words)).stdout.decode()
+            for line in out.splitlines():
+                self.assertLess(len(line), 120, line)
+            self.assertIn("ungated", out)
+
+    def test_csv(self):
+        lines = self.run_ok(*self.bench("-o", "csv", "-t", "1,2")).stdout.decode().splitlines()
+        self.assertEqual(len(lines), 1 + 2 * 3)
+        self.assertEqual(len({line.count(",") for line in lines}), 1)
+
+
+class CalibrateTest(cli_case.CliCase):
+    def test_in_place_and_usable(self):
+        adapter = self.folder / "adapter"
+        shutil.copytree(self.adapter, adapter)
+        text = self.folder / "text.txt"
+        text.write_text(TEXT)
+        answer = self.run_json("calibrate", "-m", self.llama, "--adapter", adapter, "-f", text, "-t", 1, "--tokens", 256,
+                               "-c", 64, "--budgets", "0.1,0.2")
+        self.assertGreater(len(answer["budgets"]), 0)
+        best = answer["budgets"][-1]["requested"]
+        info = self.run_json("info", "-m", self.llama, "--adapter", adapter)["adapter"]
+        self.assertIn(best, [b["budget"] for b in info["budgets"]])
+        self.run_ok("generate", "-m", self.llama, "--adapter", adapter, "--budget", best, "-p", "hello", "-n", 4)
+
+    def test_failure_leaves_the_adapter_alone(self):
+        self.assert_refused(cli_case.NOT_FOUND, "calibrate", "-m", self.llama, "--adapter", self.adapter, "-f", "/no/text")
+        self.assert_refused(cli_case.MISMATCH, "calibrate", "-m", self.gemma3, "--adapter", self.adapter, "-f",
+                            pathlib.Path(__file__).resolve())
+
+
+if __name__ == "__main__":
+    unittest.main()
