@@ -14,8 +14,8 @@ constexpr size_t kAlignment = 32;
 
 template <typename T>
 void Put(std::vector<std::byte>* out, T value) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-  out->insert(out->end(), bytes, bytes + sizeof(T));
+  out->resize(out->size() + sizeof(T));
+  std::memcpy(out->data() + out->size() - sizeof(T), &value, sizeof(T));
 }
 
 void PutString(std::vector<std::byte>* out, std::string_view text) {

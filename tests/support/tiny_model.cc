@@ -42,8 +42,8 @@ class Random {
 
 template <typename T>
 void Put(std::vector<std::byte>* out, T value) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-  out->insert(out->end(), bytes, bytes + sizeof(T));
+  out->resize(out->size() + sizeof(T));
+  std::memcpy(out->data() + out->size() - sizeof(T), &value, sizeof(T));
 }
 
 // Minimal quantisers of the two block formats the tiny models use (round to nearest).
