@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/base_model.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/check.h"
+#include "tensor/dequantize.h"
+
+namespace gateskip::train {
+namespace {
+
+class Loader {
+ public:
+  Loader(const GgufFile& file, const ModelConfig& config, at::ScalarType dtype)
+      : file_(file), config_(config), dtype_(dtype) {}
+
+  Tensor Matrix(const std::string& name, int64_t rows, int64_t cols) const {
+    const TensorView& view = Find(name, {rows, cols});
+    Tensor out = at::empty({rows, cols}, at::kFloat);
+    for (int64_t r = 0; r < rows; ++r) {
+      DequantizeRow(view, static_cast<size_t>(r), {out.data_ptr<float>() + r * cols, static_cast<size_t>(cols)});
+    }
+    file_.ReleasePages(view);
+    return out.to(dtype_);
+  }
+
+  Tensor Norm(const std::string& name, int64_t size) const {
+    const TensorView& view = Find(name, {size});
+    Tensor out = at::empty({size}, at::kFloat);
+    DequantizeRow(view, 0, {out.data_ptr<float>(), static_cast<size_t>(size)});
+    return config_.norm_weight_shift == 0.0F ? out : out + config_.norm_weight_shift;
+  }
+
+ private:
+  const TensorView& Find(const std::string& name, const std::vector<int64_t>& shape) const {
+    const TensorView* view = file_.FindTensor(name);
+    if (view == nullptr) {
+      Fail(ErrorCode::kNotFound, "[{}] tensor {}: expected to be present, found none; is this a whole model file?",
+           file_.origin(), name);
+    }
+    if (view->shape != shape) {
+      Fail(ErrorCode::kMismatch, "[{}] tensor {}: expected shape [{}], found [{}]; the file contradicts its metadata",
+           file_.origin(), name, fmt::join(shape, ", "), fmt::join(view->shape, ", "));
+    }
+    return *view;
+  }
+
+  const GgufFile& file_;
+  const ModelConfig& config_;
+  at::ScalarType dtype_;
+};
+
+// The index of the table for these frequencies, built if new.
+int RopeTable(BaseModel& model, std::vector<std::vector<float>>& known, const std::vector<float>& inv_freq,
+              int64_t max_length) {
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (known[i] == inv_freq) return static_cast<int>(i);
+  }
+  known.push_back(inv_freq);
+  const auto half = static_cast<int64_t>(inv_freq.size());
+  Tensor cosines = at::empty({max_length, half}, at::kFloat);
+  Tensor sines = at::empty({max_length, half}, at::kFloat);
+  for (int64_t t = 0; t < max_length; ++t) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(t) * inv_freq[static_cast<size_t>(i)];
+      cosines.data_ptr<float>()[t * half + i] = std::cos(angle);
+      sines.data_ptr<float>()[t * half + i] = std::sin(angle);
+    }
+  }
+  model.cosines.push_back(cosines);
+  model.sines.push_back(sines);
+  return static_cast<int>(model.cosines.size()) - 1;
+}
+
+}  // namespace
+
+BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_length) {
+  BaseModel model;
+  model.config = ReadConfig(file);
+  model.dtype = dtype;
+  const ModelConfig& c = model.config;
+  const Loader load(file, c, dtype);
+  const int64_t d = c.hidden_size;
+  model.embedding = load.Matrix("token_embd.weight", c.vocab_size, d);
+  model.output_norm = load.Norm("output_norm.weight", d);
+  model.head = file.FindTensor("output.weight") != nullptr ? load.Matrix("output.weight", c.vocab_size, d)
+                                                           : model.embedding;
+  std::vector<std::vector<float>> known;
+  for (int l = 0; l < c.num_layers; ++l) {
+    const std::string p = fmt::format("blk.{}.", l);
+    BaseLayer layer;
+    layer.attn_norm = load.Norm(p + "attn_norm.weight", d);
+    layer.ffn_norm = load.Norm(p + "ffn_norm.weight", d);
+    if (c.post_norms) {
+      layer.post_attn_norm = load.Norm(p + "post_attention_norm.weight", d);
+      layer.post_ffn_norm = load.Norm(p + "post_ffw_norm.weight", d);
+    }
+    if (c.qk_norm) {
+      layer.q_norm = load.Norm(p + "attn_q_norm.weight", c.head_dim);
+      layer.k_norm = load.Norm(p + "attn_k_norm.weight", c.head_dim);
+    }
+    layer.q = load.Matrix(p + "attn_q.weight", c.query_size(), d);
+    layer.k = load.Matrix(p + "attn_k.weight", c.kv_size(), d);
+    layer.v = load.Matrix(p + "attn_v.weight", c.kv_size(), d);
+    layer.o = load.Matrix(p + "attn_output.weight", d, c.query_size());
+    layer.gate = load.Matrix(p + "ffn_gate.weight", c.ffn_size, d);
+    layer.up = load.Matrix(p + "ffn_up.weight", c.ffn_size, d);
+    layer.down = load.Matrix(p + "ffn_down.weight", d, c.ffn_size);
+    layer.rope = RopeTable(model, known, c.layers[static_cast<size_t>(l)].inv_freq, max_length);
+    model.layers.push_back(std::move(layer));
+  }
+  return model;
+}
+
+}  // namespace gateskip::train

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Held-out next-token loss at fixed net savings, inside the trainer. The one global threshold of each budget is
+// solved on the held-out rows themselves, so that savings are equal when losses are compared; `gateskip calibrate`
+// does not do that.
+#pragma once
+
+#include <vector>
+
+#include "gate/cost_model.h"
+#include "train/gated_model.h"
+#include "train/threshold.h"
+#include "train/train.h"
+
+namespace gateskip::train {
+
+class Evaluator {
+ public:
+  // tokens [sequences, length]; the base model's loss is measured here.
+  Evaluator(GatedModel& model, const CostModel& cost, Tensor tokens, const TrainOptions& options);
+
+  // Uses the noise-free decision. thresholds: the last ones found, the starting point of the search.
+  TrainEvaluation Run(int step);
+  std::vector<double>& thresholds() { return thresholds_; }
+
+ private:
+  struct Result {
+    double nll;
+    double saving;
+    double exact_threshold;  // what would have met the budget, given this pass's logits
+  };
+  Result Pass(double threshold, double budget, bool use_adapter);
+
+  GatedModel& model_;
+  const CostModel& cost_;
+  Tensor tokens_;
+  std::vector<double> budgets_;
+  std::vector<double> thresholds_;
+  double base_nll_ = 0;
+};
+
+// Copies the logits of sequence `sequence`, rows from `first_position` on, into `storage` and points at them.
+std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequence, int64_t length,
+                                         int64_t first_position);
+// Net saving of one sequence's decisions.
+double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule rule, int64_t sequence, int64_t length);
+
+}  // namespace gateskip::train

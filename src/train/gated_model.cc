@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/gated_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "gate/branch.h"
+#include "train/ops.h"
+#include "train/random.h"
+
+namespace gateskip::train {
+namespace {
+
+constexpr float kGateBiasStart = 5.0F;  // arXiv 2510.13876: gates start open
+
+Tensor NormalTensor(at::IntArrayRef shape, double deviation, Random random) {
+  Tensor out = at::empty(shape, at::kFloat);
+  float* values = out.data_ptr<float>();
+  for (int64_t i = 0; i < out.numel(); ++i) values[i] = static_cast<float>(deviation * random.Normal());
+  return out;
+}
+
+std::string BranchPrefix(int branch) {
+  return fmt::format("blk.{}.{}.", BranchLayer(branch), KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
+}
+
+// What decides keep for the rows of one branch, and d keep / d z.
+struct KeepSlope {
+  Tensor keep, slope;
+};
+
+KeepSlope Decide(const Tensor& z, int branch, int64_t batch, const Decisions& decisions, int always_run,
+                 Tensor& decided_z) {
+  const int64_t rows = z.size(0);
+  const int64_t length = rows / batch;
+  KeepSlope result{at::ones({rows}, at::kFloat), at::zeros({rows}, at::kFloat)};
+  decided_z = at::empty({rows}, at::kFloat);
+  const float* logits = z.data_ptr<float>();
+  float* keep = result.keep.data_ptr<float>();
+  float* slope = result.slope.data_ptr<float>();
+  float* decided = decided_z.data_ptr<float>();
+  Random noise(decisions.noise_seed, Stream::kNoise,
+               decisions.noise_index * 4096 + static_cast<uint64_t>(branch));
+  for (int64_t r = 0; r < rows; ++r) {
+    const double n = decisions.noise > 0 ? decisions.noise * noise.Logistic() : 0.0;
+    const double value = static_cast<double>(logits[r]) + n;
+    decided[r] = static_cast<float>(value);
+    if (r % length < always_run) continue;
+    if (decisions.kind == Decisions::Kind::kImportance) {
+      const float threshold = decisions.thresholds[static_cast<size_t>(branch)];
+      const float importance = 1.0F / (1.0F + std::exp(-logits[r]));
+      keep[r] = threshold < 0.0F || importance > threshold ? 1.0F : 0.0F;
+      continue;
+    }
+    const double tau = static_cast<double>(decisions.thresholds[static_cast<size_t>(r / length)]);
+    if (std::isinf(tau)) continue;
+    // The slope is that of the decision's expectation under the noise, so it is taken at the noise-free logit.
+    const double s = 1.0 / (1.0 + std::exp(-(static_cast<double>(logits[r]) - tau) / decisions.temperature));
+    slope[r] = static_cast<float>(s * (1.0 - s) / decisions.temperature);
+    keep[r] = decisions.soft ? static_cast<float>(s) : (value > tau ? 1.0F : 0.0F);
+  }
+  return result;
+}
+
+}  // namespace
+
+// Under KV rule `copy`: the effective entries of the nearest layer below, by kind of attention.
+struct GatedModel::KvState {
+  std::vector<Tensor> k, v, has_entry;  // [rope kinds]
+};
+
+GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed)
+    : base_(base), config_(config) {
+  const ModelConfig& c = base.config;
+  const int64_t d = c.hidden_size;
+  branches_.resize(static_cast<size_t>(c.num_branches()));
+  for (int b = 0; b < c.num_branches(); ++b) {
+    if (!config_.gated[static_cast<size_t>(b)]) continue;
+    const std::string p = BranchPrefix(b);
+    BranchParameters& branch = branches_[static_cast<size_t>(b)];
+    const Random random(seed, Stream::kInit, static_cast<uint64_t>(b));
+    const int64_t width = config_.gate_kind == GateKind::kScalar ? 1 : d;
+    switch (config_.gate_kind) {
+      case GateKind::kScalar:
+        branch.gate_weight = Add(p + "gate.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
+        break;
+      case GateKind::kLowRank:
+        branch.gate_down = Add(p + "gate.down", NormalTensor({config_.gate_rank, d}, 0.01, random),
+                               ParameterGroup::kGateWeight);
+        branch.gate_up = Add(p + "gate.up", at::zeros({d, config_.gate_rank}, at::kFloat), ParameterGroup::kGateWeight);
+        break;
+      case GateKind::kVector:
+        branch.gate_weight = Add(p + "gate.weight", NormalTensor({d, d}, 0.01, random), ParameterGroup::kGateWeight);
+        branch.decision_weight = Add(p + "decision.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
+        branch.decision_bias =
+            Add(p + "decision.bias", at::full({1}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
+        break;
+    }
+    branch.gate_bias = Add(p + "gate.bias", at::full({width}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
+    if (config_.skip_rank >= 0) {
+      branch.skip_bias = Add(p + "skip.bias", at::zeros({d}, at::kFloat), ParameterGroup::kSkip);
+    }
+    if (config_.skip_rank > 0) {
+      branch.skip_down = Add(p + "skip.down", at::zeros({config_.skip_rank, d}, at::kFloat), ParameterGroup::kSkip);
+      branch.skip_up = Add(p + "skip.up", at::zeros({d, config_.skip_rank}, at::kFloat), ParameterGroup::kSkip);
+    }
+  }
+  lora_.resize(static_cast<size_t>(c.num_layers));
+  const struct {
+    const char* name;
+    LoraPair LayerLora::*pair;
+    Tensor BaseLayer::*weight;
+  } kTargets[] = {{"attn_q", &LayerLora::q, &BaseLayer::q},        {"attn_k", &LayerLora::k, &BaseLayer::k},
+                  {"attn_v", &LayerLora::v, &BaseLayer::v},        {"attn_output", &LayerLora::o, &BaseLayer::o},
+                  {"ffn_gate", &LayerLora::gate, &BaseLayer::gate}, {"ffn_up", &LayerLora::up, &BaseLayer::up},
+                  {"ffn_down", &LayerLora::down, &BaseLayer::down}};
+  for (int l = 0; l < c.num_layers && config_.lora_rank > 0; ++l) {
+    for (size_t t = 0; t < std::size(kTargets); ++t) {
+      const auto& target = kTargets[t];
+      if (std::find(config_.lora_targets.begin(), config_.lora_targets.end(), target.name) ==
+          config_.lora_targets.end()) {
+        continue;
+      }
+      const Tensor& weight = base.layers[static_cast<size_t>(l)].*target.weight;
+      const std::string p = fmt::format("blk.{}.{}.", l, target.name);
+      LoraPair& pair = lora_[static_cast<size_t>(l)].*target.pair;
+      const Random random(seed, Stream::kInit, 100'000 + static_cast<uint64_t>(l) * 16 + t);
+      const double deviation = 1.0 / std::sqrt(static_cast<double>(weight.size(1)));
+      pair.a = Add(p + "lora_a", NormalTensor({config_.lora_rank, weight.size(1)}, deviation, random),
+                   ParameterGroup::kLora);
+      pair.b = Add(p + "lora_b", at::zeros({weight.size(0), config_.lora_rank}, at::kFloat), ParameterGroup::kLora);
+    }
+  }
+  Refresh();
+}
+
+Tensor GatedModel::Add(const std::string& name, Tensor value, ParameterGroup group) {
+  value.set_requires_grad(true);
+  parameters_.push_back({name, value, group});
+  return value;
+}
+
+void GatedModel::Refresh() {
+  const auto cast = [&](const Tensor& t) { return t.defined() ? t.to(base_.dtype) : Tensor(); };
+  const double scale = config_.lora_rank > 0 ? static_cast<double>(config_.lora_alpha) / config_.lora_rank : 0.0;
+  branches_compute_ = branches_;
+  for (BranchParameters& b : branches_compute_) {
+    b.skip_down = cast(b.skip_down);
+    b.skip_up = cast(b.skip_up);
+    b.gate_down = cast(b.gate_down);
+    b.gate_up = cast(b.gate_up);
+    if (config_.gate_kind == GateKind::kVector) b.gate_weight = cast(b.gate_weight);
+  }
+  lora_compute_ = lora_;
+  for (LayerLora& l : lora_compute_) {
+    for (LoraPair* pair : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+      if (!pair->a.defined()) continue;
+      pair->a = cast(pair->a);
+      pair->b = (pair->b * scale).to(base_.dtype);
+    }
+  }
+}
+
+Tensor GatedModel::Linear(const Tensor& x, const Tensor& weight, const LoraPair& lora, bool use_adapter) const {
+  Tensor y = at::linear(x, weight);
+  if (use_adapter && lora.a.defined()) y = y + at::linear(at::linear(x, lora.a), lora.b);
+  return y;
+}
+
+Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const Tensor& keep, bool use_adapter,
+                                KvState& kv) {
+  const ModelConfig& c = base_.config;
+  const BaseLayer& w = base_.layers[static_cast<size_t>(layer)];
+  const LayerLora& lora = lora_compute_[static_cast<size_t>(layer)];
+  const int64_t length = h.size(0) / batch;
+  const auto kind = static_cast<size_t>(w.rope);
+  const auto heads = [&](const Tensor& x, const Tensor& norm, bool rotate) {
+    Tensor y = x;
+    if (norm.defined()) {
+      y = RmsNorm(y.reshape({-1, c.head_dim}), norm, static_cast<double>(c.norm_eps), base_.dtype).view(x.sizes());
+    }
+    return SplitHeads(y, batch, c.head_dim, rotate ? base_.cosines[kind] : Tensor(),
+                      rotate ? base_.sines[kind] : Tensor(), c.rope_layout);
+  };
+  const Tensor q = heads(Linear(h, w.q, lora.q, use_adapter), w.q_norm, true);
+  Tensor k = heads(Linear(h, w.k, lora.k, use_adapter), w.k_norm, true);
+  Tensor v = heads(Linear(h, w.v, lora.v, use_adapter), Tensor(), false);
+  Tensor visible;
+  const bool tracks = use_adapter && config_.kv_rule != KvRule::kCompute;
+  if (tracks) {
+    const Tensor ran = keep.defined() ? keep.detach() > 0.5 : at::ones({h.size(0)}, at::kBool);
+    if (config_.kv_rule == KvRule::kDrop) {
+      visible = ran.to(at::kByte);
+    } else {
+      if (kv.k[kind].defined()) {
+        const Tensor mask =
+            ran.view({batch, 1, length, 1}).expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
+        k = at::where(mask, k, kv.k[kind]);
+        v = at::where(mask, v, kv.v[kind]);
+        kv.has_entry[kind] = at::logical_or(ran, kv.has_entry[kind]);
+      } else {
+        kv.has_entry[kind] = ran;
+      }
+      kv.k[kind] = k;
+      kv.v[kind] = v;
+      visible = kv.has_entry[kind].to(at::kByte);
+    }
+  }
+  const AttentionShape shape{batch, length, c.num_heads, c.num_kv_heads, c.head_dim,
+                             static_cast<double>(c.attention_scale), c.layers[static_cast<size_t>(layer)].window};
+  const Tensor out = Linear(CausalAttention(q, k, v, shape, visible), w.o, lora.o, use_adapter);
+  if (!w.post_attn_norm.defined()) return out;
+  return RmsNorm(out, w.post_attn_norm, static_cast<double>(c.norm_eps), base_.dtype);
+}
+
+Tensor GatedModel::RunMlp(int layer, const Tensor& h, bool use_adapter) {
+  const BaseLayer& w = base_.layers[static_cast<size_t>(layer)];
+  const LayerLora& lora = lora_compute_[static_cast<size_t>(layer)];
+  const Tensor hidden = GatedActivation(Linear(h, w.gate, lora.gate, use_adapter),
+                                        Linear(h, w.up, lora.up, use_adapter), base_.config.activation);
+  const Tensor out = Linear(hidden, w.down, lora.down, use_adapter);
+  if (!w.post_ffn_norm.defined()) return out;
+  return RmsNorm(out, w.post_ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
+}
+
+Tensor GatedModel::GateZ(int branch, const Tensor& h, ForwardTrace* trace, Tensor* multiplier) {
+  const BranchParameters& p = branches_compute_[static_cast<size_t>(branch)];
+  if (!p.gate_bias.defined()) return {};
+  if (config_.gate_kind == GateKind::kScalar) {
+    Tensor z = GateLogit(h, p.gate_weight, p.gate_bias);
+    *multiplier = at::sigmoid(z).unsqueeze(1);
+    if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
+    return z;
+  }
+  const Tensor input = h.detach();
+  Tensor logits = config_.gate_kind == GateKind::kLowRank ? at::linear(at::linear(input, p.gate_down), p.gate_up)
+                                                          : at::linear(input, p.gate_weight);
+  *multiplier = at::sigmoid(logits.to(at::kFloat) + p.gate_bias);
+  if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
+  const Tensor importance = multiplier->mean(1).clamp(1e-6, 1.0 - 1e-6);
+  if (config_.gate_kind == GateKind::kLowRank) return at::logit(importance);
+  // Vector gates decide by the distilled head. Its straight-through gradient would pull it away from the gate it
+  // stands for, so it learns by distillation only, and the gate gets the decision's gradient: forward value of the
+  // head, derivative of the gate.
+  const Tensor head = GateLogit(h, p.decision_weight, p.decision_bias);
+  if (trace != nullptr) {
+    trace->head_loss = trace->head_loss + at::binary_cross_entropy_with_logits(head, importance.detach());
+  }
+  const Tensor z = at::logit(importance);
+  return head.detach() + (z - z.detach());
+}
+
+Tensor GatedModel::Embed(const Tensor& tokens) const {
+  Tensor x = at::embedding(base_.embedding, tokens.reshape({-1})).to(at::kFloat);
+  return base_.config.embedding_scale == 1.0F ? x : x * base_.config.embedding_scale;
+}
+
+Tensor GatedModel::Logits(const Tensor& hidden, const Tensor& rows) const {
+  const Tensor picked = rows.defined() ? hidden.index_select(0, rows) : hidden;
+  const Tensor h = RmsNorm(picked, base_.output_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
+  return at::linear(h, base_.head);
+}
+
+Tensor GatedModel::Forward(const Tensor& tokens, const Decisions& decisions, bool use_adapter, ForwardTrace* trace) {
+  return ForwardFrom(Embed(tokens), 0, tokens.size(0), decisions, use_adapter, trace, {});
+}
+
+Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const Decisions& decisions, bool use_adapter,
+                               ForwardTrace* trace, const Visitor& visit) {
+  const ModelConfig& c = base_.config;
+  const auto eps = static_cast<double>(c.norm_eps);
+  const auto count = static_cast<size_t>(num_branches());
+  const bool gates = use_adapter && (decisions.kind == Decisions::Kind::kThresholds ||
+                                     decisions.kind == Decisions::Kind::kImportance || config_.multiply_output);
+  if (trace != nullptr) {
+    trace->z.assign(count, Tensor());
+    trace->keep.assign(count, Tensor());
+    trace->gate_l2 = at::zeros({}, at::kFloat);
+    trace->head_loss = at::zeros({}, at::kFloat);
+  }
+  KvState kv;
+  kv.k.resize(base_.cosines.size());
+  kv.v.resize(base_.cosines.size());
+  kv.has_entry.resize(base_.cosines.size());
+  int num_gated = 0;
+  for (int b = first_branch; b < num_branches(); ++b) {
+    const BaseLayer& w = base_.layers[static_cast<size_t>(BranchLayer(b))];
+    const bool attention = KindOfBranch(b) == BranchKind::kAttention;
+    const Tensor h = RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, eps, base_.dtype);
+    Tensor multiplier;
+    const Tensor z = gates ? GateZ(b, h, trace, &multiplier) : Tensor();
+    if (z.defined()) ++num_gated;
+    KeepSlope decision;
+    if (use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
+      Tensor keep = at::zeros({batch, x.size(0) / batch}, at::kFloat);
+      keep.slice(1, 0, config_.always_run_positions).fill_(1.0F);
+      decision = {keep.reshape({-1}), at::zeros({x.size(0)}, at::kFloat)};
+    } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
+      Tensor decided;
+      decision = Decide(z.detach(), b, batch, decisions, config_.always_run_positions, decided);
+      if (trace != nullptr) {
+        trace->z[static_cast<size_t>(b)] = decided;
+        trace->keep[static_cast<size_t>(b)] = decision.keep;
+      }
+    }
+    Tensor out = attention ? RunAttention(BranchLayer(b), h, batch, decision.keep, use_adapter, kv)
+                           : RunMlp(BranchLayer(b), h, use_adapter);
+    if (visit) visit(b, x, h, out);
+    if (config_.multiply_output && multiplier.defined()) out = (out * multiplier).to(base_.dtype);
+    if (!decision.keep.defined()) {
+      x = x + out;
+      continue;
+    }
+    const BranchParameters& p = branches_compute_[static_cast<size_t>(b)];
+    const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
+    x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep, decision.slope);
+  }
+  if (trace != nullptr && num_gated > 0) {
+    trace->gate_l2 = trace->gate_l2 / num_gated;
+    trace->head_loss = trace->head_loss / num_gated;
+  }
+  return x;
+}
+
+void GatedModel::RemoveUngated() {
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    if (config_.gated[b]) continue;
+    const std::string p = BranchPrefix(static_cast<int>(b));
+    std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(p); });
+    branches_[b] = BranchParameters();
+  }
+  Refresh();
+}
+
+Adapter GatedModel::ToAdapter() const {
+  Adapter adapter;
+  adapter.config = config_;
+  for (const Parameter& p : parameters_) {
+    const Tensor value = p.value.detach().contiguous();
+    AdapterTensor tensor;
+    tensor.shape = value.sizes().vec();
+    tensor.values.assign(value.data_ptr<float>(), value.data_ptr<float>() + value.numel());
+    adapter.tensors.emplace(p.name, std::move(tensor));
+  }
+  return adapter;
+}
+
+void GatedModel::LoadParameters(const Adapter& adapter) {
+  at::NoGradGuard no_grad;
+  for (Parameter& p : parameters_) {
+    const auto found = adapter.tensors.find(p.name);
+    if (found == adapter.tensors.end() || found->second.shape != p.value.sizes().vec()) {
+      Fail(ErrorCode::kMismatch, "[adapter] tensor {}: expected shape [{}], found {}; the adapter belongs to another model",
+           p.name, fmt::join(p.value.sizes().vec(), ", "),
+           found == adapter.tensors.end() ? std::string("none")
+                                          : fmt::format("[{}]", fmt::join(found->second.shape, ", ")));
+    }
+    std::copy(found->second.values.begin(), found->second.values.end(), p.value.data_ptr<float>());
+  }
+  Refresh();
+}
+
+}  // namespace gateskip::train

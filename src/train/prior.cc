@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/prior.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "train/ops.h"
+#include "train/row_math.h"
+
+namespace gateskip::train {
+namespace {
+
+constexpr double kSmallestRise = 1e-5;  // nats; below it is noise of the measurement
+
+double MeanKl(const GatedModel& model, const Tensor& hidden, const Tensor& rows, const Tensor& teacher) {
+  const Tensor student = model.Logits(hidden, rows);
+  Tensor kl = at::empty({student.size(0)}, at::kFloat);
+  const auto n = static_cast<size_t>(student.size(1));
+  ForRows(student.size(0), [&](int64_t begin, int64_t end) {
+    std::vector<float> s(n);
+    std::vector<float> t(n);
+    for (int64_t r = begin; r < end; ++r) {
+      kl.data_ptr<float>()[r] = KlRow(RowAsFloat(student, r, s.data()), RowAsFloat(teacher, r, t.data()), n);
+    }
+  });
+  return kl.mean(at::kDouble).item<double>();
+}
+
+double SavedPerRow(const CostModel& cost, int branch, KvRule rule) {
+  const BranchCost& c = cost.branch(branch);
+  return c.dense + c.kept_extra - c.skip_path - (rule == KvRule::kCompute ? c.kv : 0.0);
+}
+
+// The loss around a fixed set of left-out branches, and with one more of them left out.
+class PruningProbe {
+ public:
+  PruningProbe(GatedModel& model, const Tensor& tokens)
+      : model_(model), tokens_(tokens), rows_(at::arange(1, tokens.numel(), 2)) {
+    teacher_ = model.Logits(model.ForwardFrom(model.Embed(tokens), 0, tokens.size(0), Decisions(), false, nullptr, {}),
+                            rows_);
+  }
+
+  double SetMask(const std::vector<uint8_t>& mask) {
+    decisions_.kind = Decisions::Kind::kMask;
+    decisions_.mask = mask;
+    before_.resize(mask.size());
+    const auto keep_input = [&](int b, const Tensor& x, const Tensor&, const Tensor&) {
+      before_[static_cast<size_t>(b)] = x;
+    };
+    loss_ = MeanKl(model_, model_.ForwardFrom(model_.Embed(tokens_), 0, tokens_.size(0), decisions_, true, nullptr,
+                                              keep_input), rows_, teacher_);
+    return loss_;
+  }
+
+  double RiseWithout(size_t branch) const {
+    Decisions decisions = decisions_;
+    decisions.mask[branch] = 0;
+    const Tensor hidden = model_.ForwardFrom(before_[branch], static_cast<int>(branch), tokens_.size(0), decisions, true,
+                                             nullptr, {});
+    return MeanKl(model_, hidden, rows_, teacher_) - loss_;
+  }
+
+ private:
+  GatedModel& model_;
+  Tensor tokens_, rows_, teacher_;  // every second position: the head is a fifth of the cost
+  Decisions decisions_;
+  std::vector<Tensor> before_;
+  double loss_ = 0;
+};
+
+void ZScore(std::vector<double>& values, const std::vector<bool>& used) {
+  double mean = 0;
+  double square = 0;
+  double n = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!used[i]) continue;
+    mean += values[i];
+    square += values[i] * values[i];
+    n += 1;
+  }
+  mean /= n;
+  const double deviation = std::sqrt(std::max(square / n - mean * mean, 1e-12));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = used[i] ? (values[i] - mean) / deviation : 0.0;
+}
+
+}  // namespace
+
+void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge) {
+  const int rank = model.config().skip_rank;
+  if (rank < 0) return;
+  at::NoGradGuard no_grad;
+  const int64_t batch = tokens.size(0);
+  const int64_t length = tokens.size(1);
+  // The first positions never skip, and carry activations unlike any other's (attention sinks).
+  const Tensor rows = at::arange(batch * length).view({batch, length}).slice(1, model.config().always_run_positions)
+                          .reshape({-1});
+  const auto fit = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
+    BranchParameters& p = model.branch(b);
+    if (!p.skip_bias.defined()) return;
+    const Tensor x = h.index_select(0, rows).to(at::kDouble);
+    const Tensor y = out.index_select(0, rows).to(at::kDouble);
+    const Tensor x_mean = x.mean(0);
+    const Tensor y_mean = y.mean(0);
+    if (rank == 0) {
+      p.skip_bias.copy_(y_mean);
+      return;
+    }
+    const Tensor xc = x - x_mean;
+    const Tensor covariance = at::mm(xc.t(), xc);
+    const Tensor ridge = at::eye(x.size(1), at::kDouble) * (relative_ridge * covariance.diagonal().mean());
+    const Tensor w = at::cholesky_solve(at::mm(xc.t(), y - y_mean), at::linalg_cholesky(covariance + ridge));
+    const Tensor fitted = at::mm(w.t(), at::mm(covariance, w));
+    const Tensor vectors = std::get<1>(at::linalg_eigh(fitted));  // ascending eigenvalues
+    const Tensor top = vectors.slice(1, vectors.size(1) - rank);  // [d, rank]
+    const Tensor down = at::mm(w, top).t();                       // [rank, d]
+    // The norms of the two factors are evened out, so that one learning rate suits both.
+    const Tensor balance = down.norm(2, 1).clamp_min(1e-12).sqrt();  // [rank]
+    p.skip_down.copy_(down / balance.unsqueeze(1));
+    p.skip_up.copy_(top * balance);
+    p.skip_bias.copy_(y_mean - at::mv(top, at::mv(down, x_mean)));
+  };
+  Decisions dense;
+  model.ForwardFrom(model.Embed(tokens), 0, batch, dense, true, nullptr, fit);
+  model.Refresh();
+}
+
+Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cost, const TrainOptions& options,
+                   const Report& report) {
+  at::NoGradGuard no_grad;
+  const auto count = static_cast<size_t>(model.num_branches());
+  const KvRule rule = model.config().kv_rule;
+  PruningProbe probe(model, tokens);
+  std::vector<uint8_t> mask(count, 1);
+  probe.SetMask(mask);
+
+  Prior prior;
+  prior.rise.assign(count, 0.0);
+  prior.score.assign(count, 0.0);
+  prior.gated = model.config().gated;
+  std::vector<size_t> left;                      // still running, cheapest to give up first
+  std::vector<double> log_price(count, 0.0);     // log(nats per cost saved), as last measured
+  const auto measure = [&](size_t b) {
+    const double rise = probe.RiseWithout(b);
+    log_price[b] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, static_cast<int>(b), rule));
+    return rise;
+  };
+  const auto by_price = [&](size_t a, size_t b) { return log_price[a] < log_price[b]; };
+  for (size_t b = 0; b < count; ++b) {
+    if (!prior.gated[b]) continue;
+    prior.rise[b] = measure(b);
+    prior.gated[b] = prior.rise[b] <= options.essential_rise;
+    if (prior.gated[b]) left.push_back(b);
+  }
+  if (left.empty()) {
+    Fail(ErrorCode::kInvalidArgument, "[train] essential_rise: expected to leave branches to gate, found none below "
+         "{} nats; raise it", options.essential_rise);
+  }
+  std::stable_sort(left.begin(), left.end(), by_price);
+
+  double saving = cost.NetSaving(mask, rule);
+  double highest = -std::numeric_limits<double>::infinity();
+  size_t order = 0;
+  // A branch's score never falls below that of one given up before it; the tiny step keeps the order strict.
+  const auto give_score = [&](size_t b) {
+    highest = std::max(highest, log_price[b]);
+    prior.score[b] = highest + 1e-3 * static_cast<double>(order++);
+  };
+  while (saving < options.prior_saving && left.size() > 1) {
+    const double goal = std::min(saving + options.prior_step, options.prior_saving);
+    do {
+      mask[left.front()] = 0;
+      give_score(left.front());
+      left.erase(left.begin());
+      saving = cost.NetSaving(mask, rule);
+    } while (saving < goal && left.size() > 1);
+    const double loss = probe.SetMask(mask);
+    report(fmt::format("prior: {:.4f} nats at {:.3f} net saving by static pruning", loss, saving));
+    const size_t again = std::min(left.size(), static_cast<size_t>(options.prior_candidates));
+    for (size_t i = 0; i < again; ++i) measure(left[i]);
+    std::stable_sort(left.begin(), left.end(), by_price);
+  }
+  for (const size_t b : left) give_score(b);
+  ZScore(prior.score, prior.gated);
+  return prior;
+}
+
+void ApplyPrior(GatedModel& model, const Prior& prior) {
+  at::NoGradGuard no_grad;
+  model.mutable_config().gated = prior.gated;
+  model.RemoveUngated();
+  for (int b = 0; b < model.num_branches(); ++b) {
+    BranchParameters& p = model.branch(b);
+    if (p.gate_bias.defined()) p.gate_bias.fill_(prior.score[static_cast<size_t>(b)]);
+    if (p.decision_bias.defined()) p.decision_bias.fill_(prior.score[static_cast<size_t>(b)]);
+  }
+  model.Refresh();
+}
+
+}  // namespace gateskip::train
