@@ -9,35 +9,33 @@
 
 namespace gateskip {
 
-void RecordedRows::Append(std::span<const float> step_importance, std::span<const uint8_t> step_decided, size_t rows) {
-  GS_CHECK(num_branches > 0 && step_importance.size() == static_cast<size_t>(num_branches) * rows &&
-           step_decided.size() == step_importance.size());
-  importance.insert(importance.end(), step_importance.begin(), step_importance.end());
-  decided.insert(decided.end(), step_decided.begin(), step_decided.end());
-  for (int b = 0; b < num_branches; ++b) branch_.insert(branch_.end(), rows, b);
+void RecordedRows::Append(std::span<const float> importance, std::span<const uint8_t> decided, size_t rows) {
+  GS_CHECK(rows > 0 && importance.size() % rows == 0 && decided.size() == importance.size());
+  for (size_t i = 0; i < importance.size(); ++i) {
+    entries.push_back({importance[i], static_cast<int16_t>(i / rows), decided[i] != 0});
+  }
   num_rows += rows;
 }
 
 float FindGlobalThreshold(const CostModel& cost, KvRule rule, const RecordedRows& rows, double budget) {
-  GS_CHECK(rows.num_rows > 0 && rows.num_branches == cost.num_branches());
-  const double dense = cost.dense_per_row() * static_cast<double>(rows.num_rows);
+  GS_CHECK(rows.num_rows > 0 && rows.entries.size() == rows.num_rows * static_cast<size_t>(cost.num_branches()));
+  const double target = budget * cost.dense_per_row() * static_cast<double>(rows.num_rows);
   // Everything runs: what gates and deltas cost.
   double saved = 0;
-  std::vector<size_t> order;
-  for (size_t i = 0; i < rows.importance.size(); ++i) {
-    const BranchCost& branch = cost.branch(rows.branch_[i]);
-    saved -= branch.kept_extra;
-    if (rows.decided[i] == 0) continue;
-    saved -= branch.decision;
-    order.push_back(i);
+  std::vector<RecordedRows::Entry> decided;
+  for (const RecordedRows::Entry& entry : rows.entries) {
+    saved -= cost.branch(entry.branch).kept_extra;
+    if (!entry.decided) continue;
+    saved -= cost.branch(entry.branch).decision;
+    decided.push_back(entry);
   }
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows.importance[a] < rows.importance[b]; });
+  std::sort(decided.begin(), decided.end(), [](const auto& a, const auto& b) { return a.importance < b.importance; });
   float threshold = 0.0F;
-  for (const size_t i : order) {
-    if (saved >= budget * dense && rows.importance[i] > threshold) break;  // equal importances go together
-    const BranchCost& branch = cost.branch(rows.branch_[i]);
+  for (const RecordedRows::Entry& entry : decided) {
+    if (saved >= target && entry.importance > threshold) break;  // equal importances go together
+    const BranchCost& branch = cost.branch(entry.branch);
     saved += branch.dense + branch.kept_extra - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
-    threshold = rows.importance[i];
+    threshold = entry.importance;
   }
   return threshold;
 }

@@ -13,18 +13,18 @@
 
 namespace gateskip {
 
+// Gate evaluations over many steps, one entry per branch and row.
 struct RecordedRows {
-  std::vector<float> importance;  // [branches][rows] flattened per step: see Append
-  std::vector<uint8_t> decided;   // same shape: 1 where the gate has a say
-  int num_branches = 0;
+  struct Entry {
+    float importance;
+    int16_t branch;
+    bool decided;  // the gate has a say: gated, and beyond the always-run positions
+  };
+  std::vector<Entry> entries;
   size_t num_rows = 0;
 
-  // Adds one step's [branches][rows] block.
-  void Append(std::span<const float> step_importance, std::span<const uint8_t> step_decided, size_t rows);
-
- private:
-  friend float FindGlobalThreshold(const CostModel&, KvRule, const RecordedRows&, double);
-  std::vector<int32_t> branch_;  // of each entry
+  // Adds one step's [branches][rows] blocks.
+  void Append(std::span<const float> importance, std::span<const uint8_t> decided, size_t rows);
 };
 
 // The smallest threshold at which skipping every decided entry with importance <= threshold saves at least

@@ -20,7 +20,7 @@ TEST(FindGlobalThreshold, RealisesTheNetBudgetWithinOneEntry) {
   constexpr size_t kRows = 400;
   std::mt19937 random(3);
   std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
-  RecordedRows recorded{.num_branches = 12};
+  RecordedRows recorded;
   std::vector<float> importance(12 * kRows);
   std::vector<uint8_t> decided(12 * kRows);
   for (size_t b = 0; b < 12; ++b) {
@@ -50,7 +50,7 @@ TEST(FindGlobalThreshold, RealisesTheNetBudgetWithinOneEntry) {
 
 TEST(FindGlobalThreshold, EverythingSkippedWhenTheBudgetIsOutOfReach) {
   const LayerDims dims{.num_layers = 1, .hidden_size = 8, .query_size = 8, .kv_size = 8, .ffn_size = 8};
-  RecordedRows recorded{.num_branches = 2};
+  RecordedRows recorded;
   recorded.Append(std::vector<float>{0.1F, 0.9F}, std::vector<uint8_t>{1, 1}, 1);
   EXPECT_FLOAT_EQ(FindGlobalThreshold(CostModel(dims), KvRule::kCompute, recorded, 0.99), 0.9F);
 }
