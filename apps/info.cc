@@ -14,6 +14,8 @@
 #include "gate/cost_model.h"
 #include "io/adapter.h"
 #include "io/gguf.h"
+#include "io/hub_directory.h"
+#include "io/safetensors.h"
 #include "model/config.h"
 #include "report.h"
 #include "terminal.h"
@@ -86,11 +88,57 @@ ThresholdSummary Summarise(const std::vector<float>& thresholds) {
   return summary;
 }
 
-Json ModelJson(const ModelConfig& c, const GgufFile& file) {
+// What a model says about itself, whatever its format. The tensors point into the open files.
+struct ModelHeader {
+  ModelConfig config;
+  std::string fingerprint;
+  std::vector<TensorView> tensors;
+  std::map<std::string, std::string> metadata;
+  std::vector<std::shared_ptr<const void>> files;
+};
+
+ModelHeader ReadGgufHeader(const std::string& path) {
+  ModelHeader header;
+  const std::shared_ptr<const GgufFile> file = GgufFile::Open(path);
+  header.config = ReadConfig(*file);
+  header.fingerprint = file->Fingerprint();
+  header.tensors.assign(file->tensors().begin(), file->tensors().end());
+  for (const std::string_view key : file->Keys()) {
+    header.metadata[std::string(key)] = file->DescribeValue(key, kMaxValueChars);
+  }
+  header.files.push_back(file);
+  return header;
+}
+
+ModelHeader ReadDirectoryHeader(const std::string& path) {
+  ModelHeader header;
+  const std::shared_ptr<const HubDirectory> directory = HubDirectory::Open(path);
+  header.config = ReadConfig(*directory);
+  header.fingerprint = directory->Fingerprint();
+  for (const auto& [key, value] : directory->config().items()) {
+    header.metadata[key] =
+        value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, kMaxValueChars);
+  }
+  std::vector<std::string> shards;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+    if (entry.path().extension() == ".safetensors") shards.push_back(entry.path().string());
+  }
+  std::sort(shards.begin(), shards.end());
+  for (const std::string& shard : shards) {
+    const std::shared_ptr<const SafetensorsFile> file = SafetensorsFile::Open(shard);
+    for (const auto& [name, tensor] : file->tensors()) header.tensors.push_back(tensor);
+    header.files.push_back(file);
+  }
+  return header;
+}
+
+Json ModelJson(const ModelHeader& header) {
+  const ModelConfig& c = header.config;
   uint64_t bytes = 0;
   int64_t parameters = 0;
   std::map<std::string, uint64_t> by_type;
-  for (const TensorView& t : file.tensors()) {
+  for (const TensorView& t : header.tensors) {
     bytes += t.data.size();
     parameters += t.num_elements();
     by_type[std::string(GetDTypeInfo(t.dtype).name)] += t.data.size();
@@ -111,7 +159,7 @@ Json ModelJson(const ModelConfig& c, const GgufFile& file) {
           {"norm_eps", c.norm_eps},
           {"sliding_window_layers",
            std::count_if(c.layers.begin(), c.layers.end(), [](const LayerAttention& l) { return l.window > 0; })},
-          {"fingerprint", file.Fingerprint()}};
+          {"fingerprint", header.fingerprint}};
 }
 
 Json AdapterJson(const Adapter& adapter) {
@@ -183,9 +231,9 @@ std::string BudgetTable(const AdapterConfig& a) {
   return FormatTable(rows, /*markdown=*/false);
 }
 
-std::string TensorTable(const GgufFile& file) {
+std::string TensorTable(const std::vector<TensorView>& tensors) {
   std::vector<std::vector<std::string>> rows = {{"tensor", "type", "shape", "bytes"}};
-  for (const TensorView& t : file.tensors()) {
+  for (const TensorView& t : tensors) {
     rows.push_back({Printable(t.name), std::string(GetDTypeInfo(t.dtype).name), ShapeText(t.shape),
                     fmt::format("{}", t.data.size())});
   }
@@ -195,32 +243,23 @@ std::string TensorTable(const GgufFile& file) {
 int Run(const InfoCommand& flags) {
   RequireModel(flags.paths);
   std::error_code ignored;
-  if (std::filesystem::is_directory(flags.paths.model, ignored)) {
-    Fail(ErrorCode::kUnsupported, "[{}] model: expected a GGUF file, found a directory; `info` reads GGUF files only",
-         Printable(flags.paths.model));
-  }
-  const std::shared_ptr<const GgufFile> file = GgufFile::Open(flags.paths.model);
-  const ModelConfig config = ReadConfig(*file);
-  Json body = {{"model", ModelJson(config, *file)}};
+  const ModelHeader header = std::filesystem::is_directory(flags.paths.model, ignored)
+                                 ? ReadDirectoryHeader(flags.paths.model)
+                                 : ReadGgufHeader(flags.paths.model);
+  Json body = {{"model", ModelJson(header)}};
   std::optional<Adapter> adapter;
   if (!flags.paths.adapter.empty()) {
     adapter = ReadAdapter(flags.paths.adapter);
     body["adapter"] = AdapterJson(*adapter);
     const bool fits = adapter->config.base_fingerprint == body["model"]["fingerprint"];
     body["adapter"]["fits_this_model"] = fits;
-    if (fits) body["adapter"]["decision_cost"] = DecisionCost(CostModel(DimsOf(config), adapter->config));
+    if (fits) body["adapter"]["decision_cost"] = DecisionCost(CostModel(DimsOf(header.config), adapter->config));
   }
-  if (flags.metadata) {
-    Json metadata = Json::object();
-    for (const std::string_view key : file->Keys()) {
-      metadata[std::string(key)] = file->DescribeValue(key, kMaxValueChars);
-    }
-    body["metadata"] = metadata;
-  }
+  if (flags.metadata) body["metadata"] = header.metadata;
   if (flags.json) {
     if (flags.tensors) {
       body["tensors"] = Json::array();
-      for (const TensorView& t : file->tensors()) {
+      for (const TensorView& t : header.tensors) {
         body["tensors"].push_back(
             {{"name", t.name}, {"type", GetDTypeInfo(t.dtype).name}, {"shape", t.shape}, {"bytes", t.data.size()}});
       }
@@ -233,7 +272,7 @@ int Run(const InfoCommand& flags) {
     text += "\n" + SectionText("adapter", body["adapter"]) + "\n" + BudgetTable(adapter->config);
   }
   if (flags.metadata) text += "\n" + SectionText("metadata", body["metadata"]);
-  if (flags.tensors) text += "\n" + TensorTable(*file);
+  if (flags.tensors) text += "\n" + TensorTable(header.tensors);
   WriteStdout(text);
   return 0;
 }

@@ -180,9 +180,13 @@ void AddStart(CLI::App& app, TrainOptions* o) {
   AddDouble(app, "--fit-ridge", &o->fit_ridge, 0, 1e6, "Ridge, relative to the mean diagonal")->group(group);
   AddInt(app, "--prior-sequences", &o->prior_sequences, 0, 1 << 20, "Sequences of the leave-one-out prior")
       ->group(group);
-  AddInt(app, "--prior-rounds", &o->prior_rounds, 0, 100, "1: from the dense model; more: also around the pruned one")
+  AddDouble(app, "--prior-step", &o->prior_step, 1e-3, 1,
+            "Net saving by which the pruned model grows between its rounds")
       ->group(group);
-  AddDouble(app, "--prior-round-saving", &o->prior_round_saving, 0, kHighestBudget, "Net saving of that pruned model")
+  AddDouble(app, "--prior-saving", &o->prior_saving, 0, kHighestBudget,
+            "... and where it stops; 0: leave-one-out from the dense model only")
+      ->group(group);
+  AddInt(app, "--prior-candidates", &o->prior_candidates, 1, 1 << 20, "Branches measured again in each round")
       ->group(group);
   AddDouble(app, "--essential-rise", &o->essential_rise, 0, 1e6,
             "Branches whose loss alone costs more nats are never gated")

@@ -8,7 +8,7 @@ import struct
 import unittest
 
 import cli_case
-from cli_case import CORRUPT, IO, LIMIT, MISMATCH, NOT_FOUND, UNSUPPORTED
+from cli_case import CORRUPT, IO, LIMIT, MISMATCH, NOT_FOUND, UNSUPPORTED, USAGE
 
 MODEL_COMMANDS = (["generate", "-p", "x"], ["perplexity", "-p", "x y z"], ["tokenize", "-p", "x"], ["info"],
                   ["bench", "-p", "4", "-n", "1", "-r", "1"])
@@ -42,7 +42,7 @@ class BadModelTest(cli_case.CliCase):
             self.refused_by_all((CORRUPT, UNSUPPORTED, LIMIT), self.write_shared(name, data))
 
     def test_a_file_of_another_kind(self):
-        self.refused_by_all((CORRUPT, UNSUPPORTED, IO), "/dev/null")
+        self.refused_by_all((USAGE, CORRUPT, IO), "/dev/null")
 
     def test_a_folder_that_is_no_model(self):
         folder = self.fixtures / "empty-folder"
@@ -136,7 +136,7 @@ class BadAdapterTest(cli_case.CliCase):
         self.generate(result.returncode, adapter)
 
     def test_budget_beyond_the_calibrated_grid(self):
-        self.assert_refused(cli_case.USAGE, "generate", "-m", self.llama, "-p", "x", "--adapter", self.adapter,
+        self.assert_refused(USAGE, "generate", "-m", self.llama, "-p", "x", "--adapter", self.adapter,
                             "--budget", "0.9")
 
 

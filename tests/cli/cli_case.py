@@ -14,7 +14,7 @@ FIXTURE_WRITER = os.environ.get("GATESKIP_FIXTURES", "")
 
 # The exit statuses of docs/errors.md.
 USAGE, NOT_FOUND, CORRUPT, UNSUPPORTED, MISMATCH, LIMIT, IO, CANCELLED = 2, 3, 4, 5, 6, 7, 8, 130
-ERROR_SHAPE = re.compile(r"^gateskip: error: \[[^\]]+\] [^:]+(: .*)?: expected .+, found .+$")
+ERROR_SHAPE = re.compile(r"^gateskip: error: \[[^\]]+\] [^:]+(: .*)?: expected .+, found:? .+$")
 
 
 def clean_environment(**extra):
