@@ -43,9 +43,7 @@ TEST(RealTokenizer, SmolLm2IdsEqualLlamaCpp) {
   CompareIds("SmolLM2-135M-Instruct.Q4_1.gguf", "tokenization_smollm2.jsonl");
 }
 
-TEST(RealTokenizer, Gemma3IdsEqualLlamaCpp) {
-  CompareIds("gemma-3-270m-q4_k_m.gguf", "tokenization_gemma3.jsonl");
-}
+TEST(RealTokenizer, Gemma3IdsEqualLlamaCpp) { CompareIds("gemma-3-270m-q4_k_m.gguf", "tokenization_gemma3.jsonl"); }
 
 TEST(RealTokenizer, SmolLm2SpecialTokens) {
   const auto tokenizer = LoadModel("SmolLM2-135M-Instruct.Q4_1.gguf");
