@@ -43,7 +43,10 @@ struct BenchCommand {
 
 std::string Percent(double share) { return fmt::format("{:.1f}", share * 100); }
 
-std::string RateText(const Spread& s) { return fmt::format("{:.1f} ({:.1f}-{:.1f})", s.median, s.low, s.high); }
+std::string RateText(const Spread& s) {
+  if (s.high >= 1000) return fmt::format("{:.0f} ({:.0f}-{:.0f})", s.median, s.low, s.high);
+  return fmt::format("{:.1f} ({:.1f}-{:.1f})", s.median, s.low, s.high);
+}
 
 Json SpreadJson(const Spread& s) { return {{"median", s.median}, {"min", s.low}, {"max", s.high}}; }
 
