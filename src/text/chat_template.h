@@ -31,9 +31,9 @@ class ChatTemplate {
 
   // Renders `messages`. Throws Error(kInvalidArgument) when the template itself raises (raise_exception),
   // kLimitExceeded when a limit is hit. `variables_json` is a JSON object of extra variables (tools, dates).
-  std::string Render(const std::vector<ChatMessage>& messages, bool add_generation_prompt,
-                     const std::string& bos_token, const std::string& eos_token,
-                     const std::string& variables_json = "{}", const TemplateLimits& limits = {}) const;
+  std::string Render(const std::vector<ChatMessage>& messages, bool add_generation_prompt, const std::string& bos_token,
+                     const std::string& eos_token, const std::string& variables_json = "{}",
+                     const TemplateLimits& limits = {}) const;
 
  private:
   struct Node;

@@ -12,9 +12,24 @@
 namespace gateskip::jinja {
 
 enum class Op : uint8_t {
-  kAdd, kSub, kMul, kDiv, kFloorDiv, kMod, kPow, kConcat,
-  kEq, kNe, kLt, kLe, kGt, kGe, kIn, kNotIn,
-  kAnd, kOr,
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kFloorDiv,
+  kMod,
+  kPow,
+  kConcat,
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kIn,
+  kNotIn,
+  kAnd,
+  kOr,
 };
 
 enum class ExprKind : uint8_t {
@@ -55,8 +70,8 @@ struct Argument {
 struct Suffix {
   SuffixKind kind = SuffixKind::kAttribute;
   uint32_t line = 0;
-  std::string name;                // of the attribute, filter or test
-  std::vector<Expr> parts;         // kItem: the subscript; kSlice: start, stop, step (literal None when absent)
+  std::string name;         // of the attribute, filter or test
+  std::vector<Expr> parts;  // kItem: the subscript; kSlice: start, stop, step (literal None when absent)
   std::vector<Argument> arguments;
 };
 

@@ -164,8 +164,7 @@ class Lexer {
       if (pos_ >= text_.size()) FailHere(close, "the end of the template");
       const char c = text_[pos_];
       if (brackets.empty()) {
-        const bool signed_close =
-            (c == '-' || (c == '+' && type == '%')) && text_.compare(pos_ + 1, 2, close) == 0;
+        const bool signed_close = (c == '-' || (c == '+' && type == '%')) && text_.compare(pos_ + 1, 2, close) == 0;
         if (signed_close || StartsWith(close)) {
           Add(type == '%' ? TokenKind::kBlockEnd : TokenKind::kOutputEnd, std::string(close));
           pos_ += close.size() + (signed_close ? 1 : 0);
@@ -306,9 +305,9 @@ class Lexer {
   }
 
   void LexOperator(std::string* brackets) {
-    static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~",
-                                                      "[",  "]",  "(",  ")",  "{",  "}",  ">", "<", "=", ".", ":", "|",
-                                                      ",",  ";"};
+    static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                                      "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                      ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
     for (const std::string_view op : kOperators) {
       if (!StartsWith(op)) continue;
       const char c = op[0];

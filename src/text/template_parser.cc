@@ -30,8 +30,10 @@ class Parser {
   struct Nested {
     explicit Nested(Parser* parser) : parser_(parser) {
       if (++parser_->depth_ > kMaxNesting) {
-        Fail(ErrorCode::kLimitExceeded, "[chat template] line {}: expected at most {} nested brackets and blocks, "
-             "found more", parser_->Peek().line, kMaxNesting);
+        Fail(ErrorCode::kLimitExceeded,
+             "[chat template] line {}: expected at most {} nested brackets and blocks, "
+             "found more",
+             parser_->Peek().line, kMaxNesting);
       }
     }
     ~Nested() { --parser_->depth_; }
@@ -105,8 +107,7 @@ class Parser {
           break;
         }
         case TokenKind::kBlockBegin:
-          if (Peek(1).kind == TokenKind::kName &&
-              std::find(ends.begin(), ends.end(), Peek(1).text) != ends.end()) {
+          if (Peek(1).kind == TokenKind::kName && std::find(ends.begin(), ends.end(), Peek(1).text) != ends.end()) {
             return body;
           }
           ParseStatement(&body);
@@ -152,11 +153,13 @@ class Parser {
       std::move(inner.begin(), inner.end(), std::back_inserter(*body));
       return;
     }
-    static constexpr std::string_view kKnown[] = {"block", "extends", "include", "import", "from", "call", "filter",
-                                                  "with",  "do",      "autoescape", "trans", "debug"};
+    static constexpr std::string_view kKnown[] = {"block",  "extends", "include", "import",     "from",  "call",
+                                                  "filter", "with",    "do",      "autoescape", "trans", "debug"};
     if (std::find(std::begin(kKnown), std::end(kKnown), word.text) != std::end(kKnown)) {
-      Fail(ErrorCode::kUnsupported, "[chat template] line {}: expected if, for, set or macro, found {}, which chat "
-           "templates are not given", word.line, word.text);
+      Fail(ErrorCode::kUnsupported,
+           "[chat template] line {}: expected if, for, set or macro, found {}, which chat "
+           "templates are not given",
+           word.line, word.text);
     }
     FailAt(word, "a statement (if, for, set, macro)");
   }
@@ -378,9 +381,9 @@ class Parser {
       int level;
       Op op;
     };
-    static constexpr Row kRows[] = {{"+", 0, Op::kAdd}, {"-", 0, Op::kSub}, {"~", 1, Op::kConcat}, {"*", 2, Op::kMul},
-                                    {"/", 2, Op::kDiv}, {"//", 2, Op::kFloorDiv}, {"%", 2, Op::kMod},
-                                    {"**", 3, Op::kPow}};
+    static constexpr Row kRows[] = {{"+", 0, Op::kAdd}, {"-", 0, Op::kSub}, {"~", 1, Op::kConcat},
+                                    {"*", 2, Op::kMul}, {"/", 2, Op::kDiv}, {"//", 2, Op::kFloorDiv},
+                                    {"%", 2, Op::kMod}, {"**", 3, Op::kPow}};
     if (token.kind != TokenKind::kOperator) return false;
     for (const Row& row : kRows) {
       if (row.level == level && row.text == token.text) {
@@ -566,11 +569,11 @@ class Parser {
     suffix->name = ExpectName("a test");
     if (IsOperator("(")) return ParseArguments(suffix);
     const Token& token = Peek();
-    const bool starts_value = token.kind == TokenKind::kString || token.kind == TokenKind::kInteger ||
-                              token.kind == TokenKind::kFloat || IsOperator("[") || IsOperator("{") ||
-                              (token.kind == TokenKind::kName && token.text != "else" && token.text != "or" &&
-                               token.text != "and" && token.text != "is" && token.text != "if" && token.text != "in" &&
-                               token.text != "not");
+    const bool starts_value =
+        token.kind == TokenKind::kString || token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat ||
+        IsOperator("[") || IsOperator("{") ||
+        (token.kind == TokenKind::kName && token.text != "else" && token.text != "or" && token.text != "and" &&
+         token.text != "is" && token.text != "if" && token.text != "in" && token.text != "not");
     if (!starts_value) return;
     const Nested nested(this);
     suffix->arguments.push_back({"", ParseSuffixes(ParsePrimary(), false)});

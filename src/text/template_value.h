@@ -19,7 +19,8 @@ namespace gateskip::jinja {
 // What one render may still spend. Charge() throws Error(kLimitExceeded).
 class Budget {
  public:
-  Budget(int64_t steps, size_t max_bytes, int max_depth) : steps_(steps), max_bytes_(max_bytes), max_depth_(max_depth) {}
+  Budget(int64_t steps, size_t max_bytes, int max_depth)
+      : steps_(steps), max_bytes_(max_bytes), max_depth_(max_depth) {}
 
   void Charge(int64_t steps) {
     steps_ -= steps;
@@ -126,9 +127,7 @@ class Value {
   const Dict& AsDict() const { return *std::get<std::shared_ptr<const Dict>>(data_); }
   Namespace& AsNamespace() const { return *std::get<std::shared_ptr<Namespace>>(data_); }
   const Loop& AsLoop() const { return *std::get<std::shared_ptr<const Loop>>(data_); }
-  const std::shared_ptr<const Callable>& AsCallable() const {
-    return std::get<std::shared_ptr<const Callable>>(data_);
-  }
+  const std::shared_ptr<const Callable>& AsCallable() const { return std::get<std::shared_ptr<const Callable>>(data_); }
 
  private:
   using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,

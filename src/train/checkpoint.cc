@@ -6,18 +6,20 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
-#include <system_error>
+#include <string_view>
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "io/atomic_write.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "tensor/dequantize.h"
 
 namespace gateskip::train {
 namespace {
@@ -29,93 +31,43 @@ constexpr const char* kTensorFile = "model.safetensors";
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kManifestFile = "manifest.json";
 constexpr std::string_view kPrefix = "step-";
-constexpr std::string_view kTemporary = ".tmp-";
+constexpr std::string_view kTemporary = ".tmp-";  // as io/atomic_write.cc names them
 constexpr uintmax_t kMaxStateBytes = 64U << 20;
-
-[[noreturn]] void FailSystem(const std::string& path, const char* action) {
-  Fail(ErrorCode::kIo, "[{}] checkpoint: expected to {}, found: {}; free space or check permissions", path, action,
-       std::generic_category().message(errno));
-}
-
-void SyncPath(const std::string& path, int flags) {
-  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
-  if (fd < 0) FailSystem(path, "open it for syncing");
-  const int result = ::fsync(fd);
-  const int saved = errno;
-  ::close(fd);
-  errno = saved;
-  if (result != 0) FailSystem(path, "sync it");
-}
-
-void WriteSynced(const std::string& path, std::string_view bytes) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) FailSystem(path, "create it");
-  bool good = true;
-  for (size_t done = 0; good && done < bytes.size();) {
-    const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    good = n > 0;
-    if (good) done += static_cast<size_t>(n);
-  }
-  // A failed fsync is final: the kernel may have dropped the pages, a second one would lie.
-  good = good && ::fsync(fd) == 0;
-  const int saved = errno;
-  ::close(fd);
-  errno = saved;
-  if (!good) FailSystem(path, "write and sync it");
-}
+constexpr uintmax_t kMaxTensorBytes = uintmax_t{64} << 30;
 
 std::string ReadFile(const fs::path& path, uintmax_t limit) {
-  if (fs::file_size(path) > limit) throw std::runtime_error(path.filename().string() + " is too large");
+  std::error_code error;
+  const uintmax_t size = fs::file_size(path, error);
+  if (error || size > limit) {
+    Fail(ErrorCode::kCorruptData, "[{}] checkpoint: expected a file of at most {} bytes, found {}; it is damaged",
+         path.string(), limit, error ? error.message() : std::to_string(size));
+  }
   std::ifstream in(path, std::ios::binary);
   std::ostringstream content;
   content << in.rdbuf();
-  if (!in) throw std::runtime_error("cannot read " + path.filename().string());
+  if (!in) Fail(ErrorCode::kIo, "[{}] checkpoint: expected to read it, found an error; try again", path.string());
   return content.str();
 }
 
-std::string HashOf(std::string_view bytes) { return Sha256Hex(std::as_bytes(std::span<const char>(bytes))); }
-
-// The safetensors layout (github.com/huggingface/safetensors): length, JSON header, data.
-std::string EncodeTensors(const std::map<std::string, CheckpointTensor>& tensors) {
-  Json header = Json::object();
-  size_t offset = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const size_t bytes = tensor.values.size() * sizeof(float);
-    header[name] = {{"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
-  }
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');
-  std::string out(sizeof(uint64_t), '\0');
-  const uint64_t length = text.size();
-  std::memcpy(out.data(), &length, sizeof(length));
-  out.reserve(out.size() + text.size() + offset);
-  out += text;
-  for (const auto& [name, tensor] : tensors) {
-    out.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * sizeof(float));
-  }
-  return out;
+std::span<const std::byte> BytesOf(std::string_view text) {
+  return std::as_bytes(std::span<const char>(text.data(), text.size()));
 }
 
-std::map<std::string, CheckpointTensor> DecodeTensors(const std::string& bytes) {
-  uint64_t length = 0;
-  if (bytes.size() < sizeof(length)) throw std::runtime_error("tensor file is shorter than its header");
-  std::memcpy(&length, bytes.data(), sizeof(length));
-  if (length > bytes.size() - sizeof(length)) throw std::runtime_error("tensor header is longer than the file");
-  const std::string_view data = std::string_view(bytes).substr(sizeof(length) + length);
+std::vector<std::byte> EncodeTensors(const std::map<std::string, CheckpointTensor>& tensors) {
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    const auto bytes = std::as_bytes(std::span<const float>(tensor.values));
+    entries.push_back({name, DType::kF32, tensor.shape, {bytes.begin(), bytes.end()}});
+  }
+  return SerializeSafetensors(entries, {});
+}
+
+std::map<std::string, CheckpointTensor> DecodeTensors(const std::string& bytes, const std::string& origin) {
   std::map<std::string, CheckpointTensor> result;
-  const Json header = Json::parse(bytes.begin() + sizeof(length), bytes.begin() + sizeof(length) + static_cast<ptrdiff_t>(length));
-  for (const auto& [name, entry] : header.items()) {
-    CheckpointTensor tensor;
-    tensor.shape = entry.at("shape").get<std::vector<int64_t>>();
-    const auto begin = entry.at("data_offsets").at(0).get<uint64_t>();
-    const auto end = entry.at("data_offsets").at(1).get<uint64_t>();
-    if (begin > end || end > data.size() || (end - begin) % sizeof(float) != 0) {
-      throw std::runtime_error("tensor " + name + " lies outside the file");
-    }
-    tensor.values.resize((end - begin) / sizeof(float));
-    std::memcpy(tensor.values.data(), data.data() + begin, end - begin);
+  const auto file = SafetensorsFile::Parse(BytesOf(bytes), origin);
+  for (const auto& [name, view] : file->tensors()) {
+    CheckpointTensor tensor{view.shape, std::vector<float>(static_cast<size_t>(view.num_elements()))};
+    Dequantize(view.dtype, view.data, tensor.values);
     result.emplace(name, std::move(tensor));
   }
   return result;
@@ -147,58 +99,51 @@ fs::path StepPath(const std::string& run_directory, int step) {
   return fs::path(run_directory) / fmt::format("{}{}", kPrefix, step);
 }
 
-// Throws std::exception when anything does not verify.
+// Throws Error when anything does not verify.
 Checkpoint ReadVerified(const fs::path& directory, int step) {
-  const Json manifest = Json::parse(ReadFile(directory / kManifestFile, kMaxStateBytes));
+  const std::string origin = directory.string();
+  const Json manifest = ParseJson(ReadFile(directory / kManifestFile, kMaxStateBytes), origin);
+  if (GetInt(manifest, "step", origin) != step || !manifest.contains("files")) {
+    Fail(ErrorCode::kCorruptData, "[{}] manifest: expected the files of step {}, found another content; it is damaged",
+         origin, step);
+  }
   std::map<std::string, std::string> contents;
   for (const char* name : {kTensorFile, kStateFile}) {
-    const Json& entry = manifest.at("files").at(name);
-    const auto size = entry.at("bytes").get<uintmax_t>();
-    std::string bytes = ReadFile(directory / name, size);
+    const auto& files = manifest["files"];
+    const Json entry = files.is_object() && files.contains(name) ? files[name] : Json::object();
+    const auto size = static_cast<uintmax_t>(GetInt(entry, "bytes", origin));
+    std::string bytes = ReadFile(directory / name, kMaxTensorBytes);
     if (bytes.size() != size) {
-      throw std::runtime_error(fmt::format("{} is truncated: have {} of {} bytes", name, bytes.size(), size));
+      Fail(ErrorCode::kCorruptData, "[{}] {}: expected {} bytes, found {}; it is truncated", origin, name, size,
+           bytes.size());
     }
-    if (HashOf(bytes) != entry.at("sha256").get<std::string>()) {
-      throw std::runtime_error(fmt::format("{} does not match its SHA-256", name));
+    if (Sha256Hex(BytesOf(bytes)) != GetString(entry, "sha256", origin)) {
+      Fail(ErrorCode::kCorruptData, "[{}] {}: expected the SHA-256 of the manifest, found another; it is damaged",
+           origin, name);
     }
     contents[name] = std::move(bytes);
   }
-  if (manifest.at("step").get<int>() != step) throw std::runtime_error("the manifest is of another step");
-  return {step, contents[kStateFile], DecodeTensors(contents[kTensorFile])};
+  return {step, contents[kStateFile], DecodeTensors(contents[kTensorFile], origin)};
 }
 
 }  // namespace
 
 void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_directory, int keep) {
-  const fs::path final_path = StepPath(run_directory, checkpoint.step);
-  const fs::path temporary = final_path.string() + std::string(kTemporary) + std::to_string(::getpid());
-  try {
-    fs::create_directories(temporary);
+  // A valid directory of the same step can exist only if this run resumed from it: it is replaced as a whole.
+  WriteDirectoryAtomically(StepPath(run_directory, checkpoint.step).string(), [&](const std::string& directory) {
     Json manifest = {{"step", checkpoint.step}, {"files", Json::object()}};
-    const auto write = [&](const char* name, std::string_view bytes) {
-      WriteSynced((temporary / name).string(), bytes);
-      manifest["files"][name] = {{"bytes", bytes.size()}, {"sha256", HashOf(bytes)}};
+    const auto write = [&](const char* name, std::span<const std::byte> bytes) {
+      WriteFileAtomically((fs::path(directory) / name).string(), bytes);
+      manifest["files"][name] = {{"bytes", bytes.size()}, {"sha256", Sha256Hex(bytes)}};
     };
     write(kTensorFile, EncodeTensors(checkpoint.tensors));
-    write(kStateFile, checkpoint.state_json);
-    WriteSynced((temporary / kManifestFile).string(), manifest.dump(1));
-    SyncPath(temporary.string(), O_RDONLY | O_DIRECTORY);
-    fs::remove_all(final_path);  // only ever a damaged one of the same step: valid ones are resumed from
-    fs::rename(temporary, final_path);
-    SyncPath(run_directory, O_RDONLY | O_DIRECTORY);
-    int kept = 0;
-    for (const int step : Steps(run_directory)) {
-      if (++kept > keep) fs::remove_all(StepPath(run_directory, step));
-    }
-  } catch (const fs::filesystem_error& e) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
-    Fail(ErrorCode::kIo, "[{}] checkpoint: expected to write it, found: {}; free space or check permissions",
-         final_path.string(), e.what());
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
-    throw;
+    write(kStateFile, BytesOf(checkpoint.state_json));
+    WriteFileAtomically((fs::path(directory) / kManifestFile).string(), BytesOf(manifest.dump(1)));
+  });
+  int kept = 0;
+  std::error_code ignored;  // an old checkpoint that cannot be removed does no harm
+  for (const int step : Steps(run_directory)) {
+    if (++kept > keep) fs::remove_all(StepPath(run_directory, step), ignored);
   }
 }
 
@@ -208,8 +153,8 @@ std::optional<Checkpoint> ReadNewestCheckpoint(const std::string& run_directory,
   for (const int step : Steps(run_directory)) {
     try {
       return ReadVerified(StepPath(run_directory, step), step);
-    } catch (const std::exception& e) {
-      skipped(fmt::format("checkpoint {} left out: {}", StepPath(run_directory, step).string(), e.what()));
+    } catch (const Error& e) {
+      skipped(fmt::format("checkpoint of step {} left out: {}", step, e.what()));
     }
   }
   return std::nullopt;
@@ -220,7 +165,10 @@ RunLock::RunLock(const std::string& run_directory) {
   fs::create_directories(run_directory, error);
   const std::string path = (fs::path(run_directory) / "lock").string();
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd_ < 0) FailSystem(path, "create the lock file");
+  if (fd_ < 0) {
+    Fail(ErrorCode::kIo, "[{}] run directory: expected to create a lock file in it, found: {}; check the path and its "
+         "permissions", run_directory, std::strerror(errno));
+  }
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd_);
     Fail(ErrorCode::kIo, "[{}] run directory: expected it to be free, found another trainer holding its lock; wait "

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "io/json.h"
 #include "text/chat_template.h"
 #include "train/random.h"
 
@@ -17,24 +17,8 @@ namespace {
 
 constexpr uintmax_t kMaxFileBytes = uintmax_t{4} << 30;
 constexpr size_t kPieceBytes = 8192;  // of plain text, cut at the next line end
-constexpr int kMaxJsonDepth = 64;
 
 using Json = nlohmann::json;
-
-Json ParseJson(std::string_view text, const std::string& path, size_t line) {
-  const auto limit = [](int depth, Json::parse_event_t event, Json&) {
-    if (depth > kMaxJsonDepth && event != Json::parse_event_t::value) {
-      Fail(ErrorCode::kLimitExceeded, "[train data] JSON: expected at most {} levels, found more; flatten the records",
-           kMaxJsonDepth);
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, limit);
-  } catch (const Json::exception& e) {
-    Fail(ErrorCode::kCorruptData, "[{}] line {}: expected JSON, found {}; fix or remove the line", path, line, e.what());
-  }
-}
 
 const std::string* StringField(const Json& record, const char* name) {
   const auto found = record.find(name);
@@ -82,7 +66,7 @@ std::vector<Document> ParseDocuments(const std::string& content, const std::stri
   std::vector<Document> documents;
   const std::string extension = std::filesystem::path(path).extension().string();
   if (extension == ".json") {
-    const Json array = ParseJson(content, path, 1);
+    const Json array = ParseJson(content, path);
     if (!array.is_array()) {
       Fail(ErrorCode::kCorruptData, "[{}] top level: expected an array of records, found {}; use .jsonl for one record "
            "per line", path, array.type_name());
@@ -96,7 +80,7 @@ std::vector<Document> ParseDocuments(const std::string& content, const std::stri
       ++line;
       begin = newline + 1;
       if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      documents.push_back(DocumentOf(ParseJson(text, path, line), path, line));
+      documents.push_back(DocumentOf(ParseJson(text, fmt::format("{}:{}", path, line)), path, line));
     }
   } else {
     CutText(content, documents);

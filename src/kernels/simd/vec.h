@@ -13,8 +13,8 @@ typedef int32_t VecIU __attribute__((vector_size(64), aligned(4), may_alias));
 
 GS_INLINE VecF LoadF(const float* p) { return *(const VecFU*)p; }
 GS_INLINE void StoreF(float* p, VecF v) { *(VecFU*)p = v; }
-GS_INLINE VecF SetF(float v) { return VecF{} + v; }
-GS_INLINE VecI SetI(int32_t v) { return VecI{} + v; }
+GS_INLINE VecF SetF(float v) { return VecF{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
+GS_INLINE VecI SetI(int32_t v) { return VecI{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 GS_INLINE VecF ToF(VecI v) { return __builtin_convertvector(v, VecF); }
 
 #if defined(__AVX512F__)
