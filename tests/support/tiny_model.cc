@@ -287,7 +287,9 @@ Adapter TinyAdapter(const GgufFile& base, const TinyAdapterOptions& options) {
   config.budgets = {0.0, 0.2, 0.4};
   config.realised_net_saving = {0.0, 0.2, 0.4};
   const auto branches = static_cast<size_t>(c.num_branches());
-  config.thresholds = {std::vector<float>(branches, -1.0F), std::vector<float>(branches, 0.35F),
+  // The importance of a low-rank gate is a mean over d values and stays near one half.
+  const bool narrow = options.kind == GateKind::kLowRank;
+  config.thresholds = {std::vector<float>(branches, -1.0F), std::vector<float>(branches, narrow ? 0.48F : 0.35F),
                        std::vector<float>(branches, 0.5F)};
   for (size_t b = 0; b < branches; ++b) {
     if (config.gated[b]) continue;
