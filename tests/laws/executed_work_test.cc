@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // "Really skipped", counted: the weight bytes the kernels read are exactly those of the branches that ran, of K and V
-// for rows that only keep up the cache, of skip paths and of the head; and the reported saving is what these counts say.
+// for rows that only keep up the cache, of skip paths and of the head; and the reported saving is what these counts
+// say.
 #include <algorithm>
 
 #include "gate/branch.h"
@@ -118,8 +119,8 @@ TEST_P(ExecutedWorkTest, NetSavingIsTheExecutedShareOfTheWeights) {
 std::string RuleName(const ::testing::TestParamInfo<KvRule>& info) {
   return info.param == KvRule::kCompute ? "Compute" : info.param == KvRule::kCopy ? "Copy" : "Drop";
 }
-INSTANTIATE_TEST_SUITE_P(KvRules, ExecutedWorkTest,
-                         ::testing::Values(KvRule::kCompute, KvRule::kCopy, KvRule::kDrop), RuleName);
+INSTANTIATE_TEST_SUITE_P(KvRules, ExecutedWorkTest, ::testing::Values(KvRule::kCompute, KvRule::kCopy, KvRule::kDrop),
+                         RuleName);
 
 }  // namespace
 }  // namespace gateskip::testing

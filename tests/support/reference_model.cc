@@ -109,7 +109,7 @@ class Reference {
   // The gate's output g [d] (or [1]); its mean is the importance unless a decision head says otherwise.
   Vector Gate(const std::string& prefix, const Vector& h, double* importance) const {
     const GateKind kind = adapter_->config.gate_kind;
-    Vector logits = kind == GateKind::kLowRank ? Matrix(prefix + "gate.up", Matrix(prefix + "gate.down", h))
+    Vector logits = kind == GateKind::kLowRank  ? Matrix(prefix + "gate.up", Matrix(prefix + "gate.down", h))
                     : kind == GateKind::kVector ? Matrix(prefix + "gate.weight", h)
                                                 : Vector{Dot(prefix + "gate.weight", h)};
     const std::vector<float>& bias = adapter_->tensors.at(prefix + "gate.bias").values;
@@ -133,9 +133,7 @@ class Reference {
     return sum;
   }
 
-  bool Gated(int branch) const {
-    return adapter_ != nullptr && adapter_->config.gated[static_cast<size_t>(branch)];
-  }
+  bool Gated(int branch) const { return adapter_ != nullptr && adapter_->config.gated[static_cast<size_t>(branch)]; }
 
   // Decides for token t; returns g.
   Vector Decide(int branch, const std::string& prefix, size_t t, const Vector& h) {

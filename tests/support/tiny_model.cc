@@ -75,8 +75,8 @@ std::vector<std::byte> Encode(DType dtype, const std::vector<float>& values) {
       const uint16_t m = FloatToHalf(*low);
       const float scale = HalfToFloat(d);
       const auto code = [&](int i) {
-        return static_cast<uint8_t>(
-            scale == 0 ? 0 : std::clamp(std::lround((block[i] - HalfToFloat(m)) / scale), 0L, 15L));
+        return static_cast<uint8_t>(scale == 0 ? 0
+                                               : std::clamp(std::lround((block[i] - HalfToFloat(m)) / scale), 0L, 15L));
       };
       Put(&out, d);
       Put(&out, m);
@@ -88,7 +88,9 @@ std::vector<std::byte> Encode(DType dtype, const std::vector<float>& values) {
 
 // GPT-2's printable stand-ins for bytes (github.com/openai/gpt-2, encoder.py): code point of a byte's character.
 int StandIn(int byte) {
-  const auto printable = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); };
+  const auto printable = [](int b) {
+    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+  };
   if (printable(byte)) return byte;
   int offset = 0;
   for (int b = 0; b < byte; ++b) offset += !printable(b);
@@ -163,7 +165,9 @@ std::vector<std::byte> TinyGguf(const TinyOptions& options) {
   GgufWriter writer;
   writer.SetString("general.architecture", arch);
   writer.SetString("general.name", "tiny-" + arch);
-  const auto set = [&](const char* key, int value) { writer.SetUint32(arch + "." + key, static_cast<uint32_t>(value)); };
+  const auto set = [&](const char* key, int value) {
+    writer.SetUint32(arch + "." + key, static_cast<uint32_t>(value));
+  };
   set("block_count", layers);
   set("embedding_length", kHidden);
   set("feed_forward_length", kFfn);
@@ -213,9 +217,7 @@ std::vector<std::byte> TinyGguf(const TinyOptions& options) {
   return writer.Serialize();
 }
 
-std::shared_ptr<const GgufFile> OpenTiny(const std::vector<std::byte>& bytes) {
-  return GgufFile::Parse(bytes, "tiny");
-}
+std::shared_ptr<const GgufFile> OpenTiny(const std::vector<std::byte>& bytes) { return GgufFile::Parse(bytes, "tiny"); }
 
 Adapter TinyAdapter(const GgufFile& base, const TinyAdapterOptions& options) {
   const ModelConfig c = ReadConfig(base);

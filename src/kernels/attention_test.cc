@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over the paged cache on every CPU target: values against double precision with windows, copied and dropped
+// entries, both cache types; and independence of rows, in bits.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/kernels.h"
+#include "kernels/test_weights.h"
+
+namespace gateskip::kernels {
+namespace {
+
+constexpr size_t kLayers = 3;
+
+// A cache of one sequence filled with random keys and values, and a copy of what was stored.
+class Cache {
+ public:
+  Cache(const KvShape& shape, size_t positions) : shape_(shape), width_(shape.num_kv_heads * shape.head_dim) {
+    const size_t pages = (positions + kKvPagePositions - 1) / kKvPagePositions;
+    for (size_t p = 0; p < pages; ++p) storage_.emplace_back(kLayers * KvLayerBytes(shape));
+    for (const auto& page : storage_) pointers_.push_back(page.data());
+    for (size_t layer = 0; layer < kLayers; ++layer) {
+      keys_.push_back(RandomFloats(positions * width_, static_cast<uint32_t>(100 + layer)));
+      values_.push_back(RandomFloats(positions * width_, static_cast<uint32_t>(200 + layer)));
+      for (size_t p = 0; p < positions; ++p) {
+        StoreKv(shape, storage_[p / kKvPagePositions].data() + layer * KvLayerBytes(shape), p % kKvPagePositions,
+                keys_[layer].data() + p * width_, values_[layer].data() + p * width_);
+      }
+    }
+    if (shape.type == KvType::kF16) {
+      for (auto* rows : {&keys_, &values_}) {
+        for (auto& row : *rows) {
+          for (float& v : row) v = HalfToFloat(FloatToHalf(v));
+        }
+      }
+    }
+  }
+
+  const std::byte* const* pages() const { return pointers_.data(); }
+  const float* key(size_t layer, size_t p) const { return keys_[layer].data() + p * width_; }
+  const float* value(size_t layer, size_t p) const { return values_[layer].data() + p * width_; }
+
+ private:
+  KvShape shape_;
+  size_t width_;
+  std::vector<AlignedBuffer<std::byte>> storage_;
+  std::vector<const std::byte*> pointers_;
+  std::vector<std::vector<float>> keys_, values_;
+};
+
+std::vector<double> Expected(const AttentionShape& shape, const Cache& cache, size_t layer, const AttentionRow& row) {
+  const size_t d = shape.kv.head_dim;
+  std::vector<double> out(shape.num_heads * d);
+  for (size_t h = 0; h < shape.num_heads; ++h) {
+    const size_t kv = h / (shape.num_heads / shape.kv.num_kv_heads);
+    std::vector<double> score;
+    std::vector<const float*> value;
+    for (int32_t p = row.first; p <= row.last; ++p) {
+      const size_t source = row.source == nullptr ? layer : row.source[p];
+      if (source == kKvDropped) continue;
+      double s = 0;
+      for (size_t i = 0; i < d; ++i) {
+        s += static_cast<double>(row.query[h * d + i]) * cache.key(source, static_cast<size_t>(p))[kv * d + i];
+      }
+      score.push_back(s * shape.scale);
+      value.push_back(cache.value(source, static_cast<size_t>(p)) + kv * d);
+    }
+    if (score.empty()) continue;
+    const double largest = *std::max_element(score.begin(), score.end());
+    double sum = 0;
+    for (double& s : score) sum += s = std::exp(s - largest);
+    for (size_t j = 0; j < score.size(); ++j) {
+      for (size_t i = 0; i < d; ++i) out[h * d + i] += score[j] / sum * value[j][i];
+    }
+  }
+  return out;
+}
+
+class AttentionTest : public ::testing::TestWithParam<CpuTarget> {
+ protected:
+  void SetUp() override {
+    before_ = ActiveCpuTarget();
+    ForceCpuTarget(GetParam());
+  }
+  void TearDown() override { ForceCpuTarget(before_); }
+  CpuTarget before_ = CpuTarget::kScalar;
+};
+
+// Rows at many positions with every kind of source map.
+struct Rows {
+  std::vector<float> queries, out;
+  std::vector<std::vector<uint16_t>> sources;
+  std::vector<AttentionRow> rows;
+
+  Rows(const AttentionShape& shape, const Cache& cache, size_t positions, uint16_t layer) {
+    const size_t width = shape.num_heads * shape.kv.head_dim;
+    const std::vector<int32_t> last = {0, 1, 15, 16, 63, 64, 100, static_cast<int32_t>(positions) - 1};
+    queries = RandomFloats(4 * last.size() * width, 300);
+    out.assign(queries.size(), -1.0F);
+    std::vector<uint16_t> copied(positions), dropped(positions), none(positions, kKvDropped);
+    for (size_t p = 0; p < positions; ++p) {
+      copied[p] = static_cast<uint16_t>(p % 5 == 0 ? 0 : p % 3 == 0 ? 1 : layer);
+      dropped[p] = p % 4 == 1 ? kKvDropped : p % 7 == 2 ? uint16_t{0} : layer;
+    }
+    sources = {copied, dropped, none};
+    for (size_t i = 0; i < 4 * last.size(); ++i) {
+      const uint16_t* source = i % 4 == 0 ? nullptr : sources[i % 4 - 1].data();
+      const int32_t end = last[i / 4];
+      rows.push_back({.query = queries.data() + i * width,
+                      .out = out.data() + i * width,
+                      .pages = cache.pages(),
+                      .source = source,
+                      .first = i % 3 == 2 ? std::max(0, end - 37) : 0,
+                      .last = end});
+    }
+  }
+};
+
+TEST_P(AttentionTest, EqualsDoublePrecisionAndIgnoresCompany) {
+  constexpr size_t kPositions = 150;
+  constexpr uint16_t kLayer = 2;
+  struct ShapeCase {
+    size_t kv_heads, heads, head_dim;
+  };
+  for (const ShapeCase& c : {ShapeCase{1, 4, 256}, {2, 4, 64}, {3, 9, 64}, {2, 2, 20}, {1, 7, 80}, {2, 4, 16}}) {
+    for (const KvType type : {KvType::kF16, KvType::kF32}) {
+      const AttentionShape shape = {
+          {c.kv_heads, c.head_dim, type}, c.heads, 1.0F / std::sqrt(static_cast<float>(c.head_dim))};
+      const Cache cache(shape.kv, kPositions);
+      Rows all(shape, cache, kPositions, kLayer);
+      ThreadPool pool(3);
+      Attend(shape, kLayer, all.rows, pool);
+      const size_t width = c.heads * c.head_dim;
+      for (size_t r = 0; r < all.rows.size(); ++r) {
+        const std::vector<double> expected = Expected(shape, cache, kLayer, all.rows[r]);
+        // A score is a sum of head_dim products of size about 1 (error sqrt(head_dim) 2^-24 times their scale), which
+        // exp turns into a relative error of the weights; sums over positions add their own.
+        const double tolerance = 8 * std::sqrt(static_cast<double>(c.head_dim + kPositions)) * 0x1p-24 * 4;
+        for (size_t i = 0; i < width; ++i) {
+          ASSERT_NEAR(all.rows[r].out[i], expected[i], tolerance)
+              << "heads " << c.heads << " dim " << c.head_dim << " row " << r << " element " << i;
+        }
+      }
+      // Alone, in another order, on one thread: the same bits.
+      const std::vector<float> together = all.out;
+      ThreadPool one(1);
+      for (size_t r = all.rows.size(); r-- > 0;) Attend(shape, kLayer, {&all.rows[r], 1}, one);
+      EXPECT_EQ(all.out, together);
+    }
+  }
+}
+
+std::string TargetName(const ::testing::TestParamInfo<CpuTarget>& info) {
+  return std::string(CpuTargetName(info.param));
+}
+INSTANTIATE_TEST_SUITE_P(Targets, AttentionTest, ::testing::ValuesIn(SupportedCpuTargets()), TargetName);
+
+}  // namespace
+}  // namespace gateskip::kernels

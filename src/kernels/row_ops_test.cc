@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// The per-row ops on every CPU target of this machine, against double precision.
+//
+// Tolerances: an op of n rounded steps is within n half-ulps (2^-24) of its terms' magnitude; exp and what is built on
+// it within 4 ulp of the value, tanh through exp within 8.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/kernels.h"
+#include "kernels/test_weights.h"
+
+namespace gateskip::kernels {
+namespace {
+
+constexpr double kUlp = 0x1p-23;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+class RowOpsTest : public ::testing::TestWithParam<CpuTarget> {
+ protected:
+  void SetUp() override {
+    before_ = ActiveCpuTarget();
+    ForceCpuTarget(GetParam());
+  }
+  void TearDown() override { ForceCpuTarget(before_); }
+  ThreadPool pool_{2};
+  CpuTarget before_ = CpuTarget::kScalar;
+};
+
+MatrixView View(std::vector<float>& values, size_t rows) {
+  return {values.data(), rows, values.size() / rows, values.size() / rows};
+}
+
+TEST_P(RowOpsTest, RmsNormAlsoInPlace) {
+  for (const size_t n : {size_t{1}, size_t{15}, size_t{64}, size_t{579}}) {
+    std::vector<float> x = RandomFloats(3 * n, 1);
+    const std::vector<float> weight = RandomFloats(n, 2);
+    std::vector<float> out(3 * n);
+    RmsNorm(View(x, 3), weight, 1e-5F, View(out, 3), pool_);
+    for (size_t r = 0; r < 3; ++r) {
+      double square = 0;
+      for (size_t i = 0; i < n; ++i) square += static_cast<double>(x[r * n + i]) * x[r * n + i];
+      const double scale = 1.0 / std::sqrt(square / static_cast<double>(n) + 1e-5F);
+      for (size_t i = 0; i < n; ++i) {
+        const double expected = x[r * n + i] * scale * weight[i];
+        // The squares are summed in 16 or more lanes: n / 16 + 4 roundings, halved by the root.
+        EXPECT_NEAR(out[r * n + i], expected, std::fabs(expected) * kUlp * (static_cast<double>(n) / 16 + 8));
+      }
+    }
+    RmsNorm(View(x, 3), weight, 1e-5F, View(x, 3), pool_);
+    EXPECT_EQ(x, out);
+  }
+}
+
+TEST_P(RowOpsTest, RmsNormHeadsIsRmsNormOfEverySlice) {
+  std::vector<float> x = RandomFloats(5 * 96, 3);
+  const std::vector<float> weight = RandomFloats(32, 4);
+  std::vector<float> slices = x;
+  RmsNorm({slices.data(), 15, 32, 32}, weight, 1e-6F, {slices.data(), 15, 32, 32}, pool_);
+  RmsNormHeads(View(x, 5), 32, weight, 1e-6F, pool_);
+  EXPECT_EQ(x, slices);
+}
+
+TEST_P(RowOpsTest, DotRows) {
+  for (const size_t n : {size_t{1}, size_t{17}, size_t{576}}) {
+    std::vector<float> x = RandomFloats(4 * n, 5);
+    const std::vector<float> weight = RandomFloats(n, 6);
+    std::vector<float> scores(4);
+    DotRows(View(x, 4), weight, 0.5F, scores, pool_);
+    for (size_t r = 0; r < 4; ++r) {
+      double sum = 0.5;
+      double magnitude = 0.5;
+      for (size_t i = 0; i < n; ++i) {
+        sum += static_cast<double>(x[r * n + i]) * weight[i];
+        magnitude += std::fabs(static_cast<double>(x[r * n + i]) * weight[i]);
+      }
+      EXPECT_NEAR(scores[r], sum, magnitude * kUlp * (static_cast<double>(n) / 16 + 8));
+    }
+  }
+}
+
+TEST_P(RowOpsTest, SigmoidMean) {
+  constexpr size_t kCols = 67;
+  std::vector<float> logits = RandomFloats(3 * kCols, 7, 5.0F);
+  logits[3] = 100.0F;
+  logits[4] = -100.0F;
+  const std::vector<float> bias = RandomFloats(kCols, 8);
+  std::vector<float> importance(3);
+  std::vector<float> gates(3 * kCols);
+  MatrixView view = View(gates, 3);
+  SigmoidMeanRows(View(logits, 3), bias, importance, &view, pool_);
+  for (size_t r = 0; r < 3; ++r) {
+    double mean = 0;
+    for (size_t i = 0; i < kCols; ++i) {
+      const double expected = 1.0 / (1.0 + std::exp(-(static_cast<double>(logits[r * kCols + i]) + bias[i])));
+      // exp turns the rounding of the sum (half an ulp of up to 128: 2^-18) into a relative error.
+      EXPECT_NEAR(gates[r * kCols + i], expected, expected * (0x1p-18 + 8 * kUlp) + 1e-37);
+      mean += expected / kCols;
+    }
+    EXPECT_NEAR(importance[r], mean, 0x1p-18);
+  }
+  std::vector<float> alone(3);
+  SigmoidMeanRows(View(logits, 3), bias, alone, nullptr, pool_);
+  EXPECT_EQ(alone, importance);
+}
+
+TEST_P(RowOpsTest, RopeRotatesPairsOfBothLayouts) {
+  const RopeTable unused({});
+  RopeTable table({1.0F, 0.25F, 0.01F});
+  for (const int32_t p : {0, 3, 1000}) table.Cover(p);
+  const std::vector<int32_t> positions = {0, 3, 1000};
+  for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kHalves}) {
+    std::vector<float> x = RandomFloats(3 * 16, 9);
+    const std::vector<float> before = x;
+    Rope(View(x, 3), 8, layout, table, positions, pool_);
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t head = 0; head < 2; ++head) {
+        for (size_t i = 0; i < 3; ++i) {
+          const bool pairs = layout == RopeLayout::kInterleaved;
+          const size_t at = r * 16 + head * 8;
+          const size_t first = at + (pairs ? 2 * i : i);
+          const size_t second = at + (pairs ? 2 * i + 1 : i + 3);
+          const double angle = static_cast<float>(positions[r]) * table.inv_freq()[i];
+          const double a = before[first];
+          const double b = before[second];
+          EXPECT_NEAR(x[first], a * std::cos(angle) - b * std::sin(angle), 4 * kUlp * (std::fabs(a) + std::fabs(b)));
+          EXPECT_NEAR(x[second], a * std::sin(angle) + b * std::cos(angle), 4 * kUlp * (std::fabs(a) + std::fabs(b)));
+        }
+        EXPECT_EQ(x[r * 16 + head * 8 + 6], before[r * 16 + head * 8 + 6]) << "beyond the rotated part";
+      }
+    }
+  }
+}
+
+TEST_P(RowOpsTest, GatedActivationsOverTheWholeRange) {
+  std::vector<float> range;
+  for (float v = -30; v <= 30; v += 0.37F) range.push_back(v);
+  for (const float v : {0.0F, -0.0F, 1e-20F, -1e-20F, 90.0F, -90.0F}) range.push_back(v);
+  std::vector<float> up = RandomFloats(range.size(), 10);
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    std::vector<float> gate = range;
+    GatedActivation(activation, View(gate, 1), View(up, 1), pool_);
+    for (size_t i = 0; i < range.size(); ++i) {
+      const double v = range[i];
+      const double expected =
+          activation == Activation::kSilu
+              ? v / (1 + std::exp(-v))
+              : 0.5 * v * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
+      // 1 + tanh cancels for negative v: its absolute error is that of tanh, 8 ulp of 1, times |v|.
+      const double tolerance = activation == Activation::kSilu
+                                   ? std::fabs(expected) * kUlp * (8 + std::fabs(v))
+                                   : std::fabs(v) * 8 * kUlp + std::fabs(expected) * 8 * kUlp;
+      // exp saturates where its argument leaves [-87, 88]: what is left there is below |v| e^-87.
+      const double floor = std::fabs(v) * std::exp(-87.0);
+      EXPECT_NEAR(gate[i], expected * up[i], (tolerance + floor) * std::fabs(up[i])) << v;
+    }
+  }
+}
+
+TEST_P(RowOpsTest, ScatterAddTouchesOnlyItsRows) {
+  constexpr size_t kCols = 35;
+  std::vector<float> branch = RandomFloats(2 * kCols, 11);
+  std::vector<float> scalar = {0.5F, -2.0F};
+  std::vector<float> vector = RandomFloats(2 * kCols, 12);
+  const std::vector<int32_t> rows = {3, 1};
+  for (int kind = 0; kind < 3; ++kind) {
+    std::vector<float> x = RandomFloats(4 * kCols, 13);
+    const std::vector<float> before = x;
+    const ConstMatrixView gates = kind == 1 ? ConstMatrixView(View(scalar, 2)) : ConstMatrixView(View(vector, 2));
+    ScatterAdd(View(branch, 2), rows, kind == 0 ? nullptr : &gates, View(x, 4), pool_);
+    for (size_t i = 0; i < 2; ++i) {
+      for (size_t c = 0; c < kCols; ++c) {
+        const size_t at = static_cast<size_t>(rows[i]) * kCols + c;
+        const double gate = kind == 0 ? 1.0 : kind == 1 ? scalar[i] : vector[i * kCols + c];
+        const double added = gate * branch[i * kCols + c];
+        EXPECT_NEAR(x[at], before[at] + added, kUlp * (std::fabs(before[at]) + std::fabs(added)));
+      }
+    }
+    for (const size_t untouched : {size_t{0}, size_t{2}}) {
+      for (size_t c = 0; c < kCols; ++c) EXPECT_EQ(x[untouched * kCols + c], before[untouched * kCols + c]);
+    }
+  }
+}
+
+TEST(LogSumExpTest, StableAndDefinedAtTheEdges) {
+  EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{0.0F, 0.0F}), std::log(2.0F));
+  EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{1000.0F, 1000.0F}), 1000.0F + std::log(2.0F));
+  EXPECT_EQ(LogSumExp(std::vector<float>{-kInfinity, -kInfinity}), -kInfinity);
+  EXPECT_EQ(ArgMax(std::vector<float>{1.0F, 3.0F, 3.0F}), 1U);
+}
+
+std::string TargetName(const ::testing::TestParamInfo<CpuTarget>& info) {
+  return std::string(CpuTargetName(info.param));
+}
+INSTANTIATE_TEST_SUITE_P(Targets, RowOpsTest, ::testing::ValuesIn(SupportedCpuTargets()), TargetName);
+
+}  // namespace
+}  // namespace gateskip::kernels
