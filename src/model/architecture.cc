@@ -149,6 +149,15 @@ ModelConfig ReadCommonHub(const HubDirectory& directory) {
   return c;
 }
 
+int KvCopySource(const ModelConfig& config, int layer) {
+  const LayerAttention& own = config.layers[static_cast<size_t>(layer)];
+  for (int below = layer - 1; below >= 0; --below) {
+    const LayerAttention& other = config.layers[static_cast<size_t>(below)];
+    if (other.window == own.window && other.inv_freq == own.inv_freq) return below;
+  }
+  return -1;
+}
+
 ModelConfig ReadConfig(const GgufFile& file) {
   const std::string_view name = file.GetString("general.architecture");
   const Architecture* architecture = FindByGgufName(name);

@@ -45,6 +45,10 @@ struct ModelConfig {
   int kv_size() const { return num_kv_heads * head_dim; }
 };
 
+// KV rule `copy`: the nearest layer below with the same kind of attention (window and rotation), or -1. Without one, a
+// skipped row's keys and values are computed.
+int KvCopySource(const ModelConfig& config, int layer);
+
 // Limits on what a file may ask for; beyond them Error(kLimitExceeded).
 inline constexpr int kMaxLayers = 512;
 inline constexpr int kMaxHiddenSize = 1 << 16;

@@ -88,16 +88,6 @@ void AddSkipPath(const Transformer& model, const BranchGate& gate, Step& step) {
   kernels::ScatterAdd(out, step.skipped, nullptr, step.x, model.pool);
 }
 
-// The nearest layer below with the same kind of attention (window and rotation), or -1.
-int CopySource(const ModelConfig& config, int layer) {
-  const LayerAttention& own = config.layers[static_cast<size_t>(layer)];
-  for (int below = layer - 1; below >= 0; --below) {
-    const LayerAttention& other = config.layers[static_cast<size_t>(below)];
-    if (other.window == own.window && other.inv_freq == own.inv_freq) return below;
-  }
-  return -1;
-}
-
 }  // namespace
 
 const BranchGate* GateOf(const Transformer& model, int branch, const Step& step) {
@@ -135,7 +125,7 @@ void ApplyKvRule(const Transformer& model, int layer, Step& step) {
   if (step.skipped.empty()) return;
   const KvRule rule = step.use_adapter && model.adapter ? model.adapter->config.kv_rule : KvRule::kCompute;
   const auto l = static_cast<size_t>(layer);
-  const int below = rule == KvRule::kCopy ? CopySource(model.config, layer) : -1;
+  const int below = rule == KvRule::kCopy ? KvCopySource(model.config, layer) : -1;
   if (rule == KvRule::kCompute || (rule == KvRule::kCopy && below < 0)) {
     ProjectAndStoreKv(model, layer, step.skipped, step);
     for (int32_t r : step.skipped) {

@@ -67,9 +67,9 @@ KeepSlope Decide(const Tensor& z, int branch, int64_t batch, const Decisions& de
 
 }  // namespace
 
-// Under KV rule `copy`: the effective entries of the nearest layer below, by kind of attention.
+// Under KV rule `copy`: the entries every layer's queries see.
 struct GatedModel::KvState {
-  std::vector<Tensor> k, v, has_entry;  // [rope kinds]
+  std::vector<Tensor> k, v;  // [layers]
 };
 
 GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed)
@@ -189,25 +189,17 @@ Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const
   Tensor k = heads(Linear(h, w.k, lora.k, use_adapter), w.k_norm, true);
   Tensor v = heads(Linear(h, w.v, lora.v, use_adapter), Tensor(), false);
   Tensor visible;
-  const bool tracks = use_adapter && config_.kv_rule != KvRule::kCompute;
-  if (tracks) {
-    const Tensor ran = keep.defined() ? keep.detach() > 0.5 : at::ones({h.size(0)}, at::kBool);
-    if (config_.kv_rule == KvRule::kDrop) {
-      visible = ran.to(at::kByte);
-    } else {
-      if (kv.k[kind].defined()) {
-        const Tensor mask =
-            ran.view({batch, 1, length, 1}).expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
-        k = at::where(mask, k, kv.k[kind]);
-        v = at::where(mask, v, kv.v[kind]);
-        kv.has_entry[kind] = at::logical_or(ran, kv.has_entry[kind]);
-      } else {
-        kv.has_entry[kind] = ran;
-      }
-      kv.k[kind] = k;
-      kv.v[kind] = v;
-      visible = kv.has_entry[kind].to(at::kByte);
+  if (use_adapter && keep.defined() && config_.kv_rule == KvRule::kDrop) visible = (keep.detach() > 0.5).to(at::kByte);
+  if (use_adapter && config_.kv_rule == KvRule::kCopy) {
+    const int below = KvCopySource(c, layer);
+    if (keep.defined() && below >= 0) {
+      const Tensor ran = (keep.detach() > 0.5).view({batch, 1, length, 1});
+      const Tensor mask = ran.expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
+      k = at::where(mask, k, kv.k[static_cast<size_t>(below)]);
+      v = at::where(mask, v, kv.v[static_cast<size_t>(below)]);
     }
+    kv.k[static_cast<size_t>(layer)] = k;
+    kv.v[static_cast<size_t>(layer)] = v;
   }
   const AttentionShape shape{batch, length, c.num_heads, c.num_kv_heads, c.head_dim,
                              static_cast<double>(c.attention_scale), c.layers[static_cast<size_t>(layer)].window};
@@ -282,9 +274,8 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
     trace->head_loss = at::zeros({}, at::kFloat);
   }
   KvState kv;
-  kv.k.resize(base_.cosines.size());
-  kv.v.resize(base_.cosines.size());
-  kv.has_entry.resize(base_.cosines.size());
+  kv.k.resize(static_cast<size_t>(c.num_layers));
+  kv.v.resize(static_cast<size_t>(c.num_layers));
   int num_gated = 0;
   for (int b = first_branch; b < num_branches(); ++b) {
     const BaseLayer& w = base_.layers[static_cast<size_t>(BranchLayer(b))];
