@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokenizer::FromHubDirectory: tokenizer.json (the format of huggingface/tokenizers) with tokenizer_config.json and
+// chat_template.jinja beside it. Pre-tokenizers are recognised by their published patterns; an unknown one is refused,
+// never approximated. Unicode normalisation (NFC, Qwen 2) is not applied: text is expected in NFC, as llama.cpp does.
+#include <array>
+#include <filesystem>
+
+#include "base/check.h"
+#include "io/hub_directory.h"
+#include "io/json.h"
+#include "text/tokenizer_base.h"
+
+namespace gateskip {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
+constexpr size_t kMaxTemplateBytes = size_t{4} << 20;
+constexpr int64_t kMaxTokenId = (int64_t{1} << 24) - 1;
+constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
+
+constexpr std::string_view kLlama3Pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+constexpr std::string_view kQwen2Pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+const Json& Member(const Json& object, const char* key) {
+  static const Json null;
+  if (!object.is_object()) return null;
+  const auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+
+std::string_view StringOr(const Json& object, const char* key, std::string_view fallback) {
+  const Json& value = Member(object, key);
+  return value.is_string() ? std::string_view(value.get_ref<const std::string&>()) : fallback;
+}
+
+bool BoolOr(const Json& object, const char* key, bool fallback) {
+  const Json& value = Member(object, key);
+  return value.is_boolean() ? value.get<bool>() : fallback;
+}
+
+// The steps of a normalizer or pre-tokenizer, which is one object or a Sequence of them.
+std::vector<const Json*> Steps(const Json& component, const char* list) {
+  std::vector<const Json*> steps;
+  if (component.is_null()) return steps;
+  if (StringOr(component, "type", "") != "Sequence") return {&component};
+  for (const Json& step : Member(component, list)) steps.push_back(&step);
+  return steps;
+}
+
+[[noreturn]] void FailPreTokenizer(const std::string& origin, std::string_view found) {
+  Fail(ErrorCode::kUnsupported,
+       "[{}] pre_tokenizer: expected the one of gpt2, smollm, llama-bpe or qwen2, found {}; gateskip cannot split text "
+       "as this model does",
+       origin, found.substr(0, 80));
+}
+
+PreTokenizer RecognisePreTokenizer(const Json& root, const std::string& origin) {
+  bool digits = false;
+  bool byte_level = false;
+  std::optional<PreTokenizer> split;
+  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers")) {
+    const std::string_view type = StringOr(*step, "type", "nothing");
+    if (type == "Digits" && BoolOr(*step, "individual_digits", false)) {
+      digits = true;
+    } else if (type == "Split" && StringOr(*step, "behavior", "") == "Isolated") {
+      const std::string_view pattern = StringOr(Member(*step, "pattern"), "Regex", "");
+      if (pattern == kLlama3Pattern) split = PreTokenizer::kLlama3;
+      if (pattern == kQwen2Pattern) split = PreTokenizer::kQwen2;
+      if (!split) FailPreTokenizer(origin, pattern);
+    } else if (type == "ByteLevel" && !BoolOr(*step, "add_prefix_space", true) &&
+               BoolOr(*step, "use_regex", true) != split.has_value()) {
+      byte_level = true;
+    } else {
+      FailPreTokenizer(origin, type);
+    }
+  }
+  if (!byte_level || (digits && split)) FailPreTokenizer(origin, "another sequence of steps");
+  return split ? *split : digits ? PreTokenizer::kSmolLm : PreTokenizer::kGpt2;
+}
+
+CharBpeOptions RecogniseSpaces(const Json& root, const std::string& origin) {
+  CharBpeOptions options;
+  for (const Json* step : Steps(Member(root, "normalizer"), "normalizers")) {
+    const std::string_view type = StringOr(*step, "type", "nothing");
+    if (type == "Prepend" && StringOr(*step, "prepend", "") == kSpaceMark) {
+      options.prefix = SpacePrefix::kAfterSpecial;
+    } else if (type != "Replace" || StringOr(Member(*step, "pattern"), "String", "") != " " ||
+               StringOr(*step, "content", "") != kSpaceMark) {
+      Fail(ErrorCode::kUnsupported,
+           "[{}] normalizer: expected Prepend and Replace of spaces by U+2581, found {}; gateskip cannot prepare text as "
+           "this model does",
+           origin, type);
+    }
+  }
+  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers")) {
+    const std::string_view type = StringOr(*step, "type", "nothing");
+    // After the normalizer there is no space left for this one to split at (Gemma).
+    if (type == "Split" && StringOr(Member(*step, "pattern"), "String", "") == " ") continue;
+    if (type != "Metaspace" || StringOr(*step, "replacement", "") != kSpaceMark) FailPreTokenizer(origin, type);
+    const std::string_view scheme =
+        StringOr(*step, "prepend_scheme", BoolOr(*step, "add_prefix_space", true) ? "always" : "never");
+    options.prefix = scheme == "first"   ? SpacePrefix::kFirst
+                     : scheme == "never" ? SpacePrefix::kNever
+                                         : SpacePrefix::kAfterSpecial;
+    options.prefix_only_if_missing = true;
+    options.split_at_spaces = BoolOr(*step, "split", true);
+  }
+  options.fuse_unknown = BoolOr(Member(root, "model"), "fuse_unk", false);
+  return options;
+}
+
+// The table of tokenizer.json: model.vocab and added_tokens.
+struct TokenTable {
+  std::vector<std::string_view> texts;
+  std::vector<TokenType> types;
+  std::vector<std::pair<int32_t, std::pair<bool, bool>>> strips;
+
+  void Put(int64_t id, std::string_view text, TokenType type, const std::string& origin) {
+    if (id < 0 || id > kMaxTokenId) {
+      Fail(ErrorCode::kCorruptData, "[{}] token id: expected 0 to {}, found {}; the file is damaged", origin, kMaxTokenId,
+           id);
+    }
+    const auto i = static_cast<size_t>(id);
+    if (i >= texts.size()) {
+      texts.resize(i + 1);
+      types.resize(i + 1, TokenType::kUnused);
+    }
+    texts[i] = text;
+    types[i] = type;
+  }
+};
+
+bool IsByteName(std::string_view text) { return text.size() == 6 && text.starts_with("<0x") && text.back() == '>'; }
+
+TokenTable ReadTokens(const Json& root, const std::string& origin) {
+  const Json& model = Member(root, "model");
+  const Json& vocab = Member(model, "vocab");
+  if (!vocab.is_object()) {
+    Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected an object of tokens, found {}; the file is damaged", origin,
+         vocab.type_name());
+  }
+  const bool byte_fallback = BoolOr(model, "byte_fallback", false);
+  const std::string_view unknown = StringOr(model, "unk_token", "");
+  TokenTable table;
+  for (const auto& [text, id] : vocab.items()) {
+    if (!id.is_number_integer()) {
+      Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected integer ids, found {}; the file is damaged", origin,
+           id.type_name());
+    }
+    const TokenType type = text == unknown && !unknown.empty()     ? TokenType::kUnknown
+                           : byte_fallback && IsByteName(text) ? TokenType::kByte
+                                                               : TokenType::kNormal;
+    table.Put(id.get<int64_t>(), text, type, origin);
+  }
+  for (const Json& token : Member(root, "added_tokens")) {
+    const Json& content = Member(token, "content");
+    if (!content.is_string()) {
+      Fail(ErrorCode::kCorruptData, "[{}] added_tokens: expected objects with id and content, found another; the file is "
+           "damaged", origin);
+    }
+    const int64_t id = GetInt(token, "id", origin);
+    const auto& text = content.get_ref<const std::string&>();
+    const bool is_unknown = text == unknown && !unknown.empty();
+    table.Put(id, text,
+              is_unknown                           ? TokenType::kUnknown
+              : BoolOr(token, "special", false) ? TokenType::kControl
+                                                : TokenType::kUserDefined,
+              origin);
+    table.strips.push_back(
+        {static_cast<int32_t>(id), {BoolOr(token, "lstrip", false), BoolOr(token, "rstrip", false)}});
+  }
+  return table;
+}
+
+// "left right" or ["left", "right"].
+std::vector<std::pair<std::string_view, std::string_view>> ReadMerges(const Json& model, const std::string& origin) {
+  std::vector<std::pair<std::string_view, std::string_view>> pairs;
+  for (const Json& rule : Member(model, "merges")) {
+    std::string_view left;
+    std::string_view right;
+    if (rule.is_array() && rule.size() == 2 && rule[0].is_string() && rule[1].is_string()) {
+      left = rule[0].get_ref<const std::string&>();
+      right = rule[1].get_ref<const std::string&>();
+    } else if (rule.is_string()) {
+      const std::string_view line = rule.get_ref<const std::string&>();
+      const size_t space = line.empty() ? std::string_view::npos : line.find(' ', 1);
+      if (space != std::string_view::npos) {
+        left = line.substr(0, space);
+        right = line.substr(space + 1);
+      }
+    }
+    if (left.empty() || right.empty()) {
+      Fail(ErrorCode::kCorruptData, "[{}] model.merges: expected pairs of texts, found rule {} without both; the file is "
+           "damaged", origin, pairs.size());
+    }
+    pairs.emplace_back(left, right);
+  }
+  return pairs;
+}
+
+Json ReadConfigIfThere(const std::string& path) {
+  if (!std::filesystem::exists(path)) return Json::object();
+  Json config = ParseJson(ReadTextFile(path, kMaxTokenizerBytes), path);
+  if (!config.is_object()) {
+    Fail(ErrorCode::kCorruptData, "[{}] top level: expected an object, found {}; the file is damaged", path,
+         config.type_name());
+  }
+  return config;
+}
+
+// "bos_token": "<s>" or {"content": "<s>"}.
+std::optional<int32_t> NamedToken(const Json& config, const char* key, const Vocabulary& vocabulary) {
+  const Json& value = Member(config, key);
+  const std::string_view text = value.is_object() ? StringOr(value, "content", "") : StringOr(config, key, "");
+  const int32_t id = text.empty() ? -1 : vocabulary.Find(text);
+  return id < 0 ? std::nullopt : std::optional<int32_t>(id);
+}
+
+std::string ReadChatTemplate(const Json& config, const std::string& directory) {
+  const std::string path = directory + "/chat_template.jinja";
+  if (std::filesystem::exists(path)) return ReadTextFile(path, kMaxTemplateBytes);
+  const Json& value = Member(config, "chat_template");
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return "";
+  for (const Json& named : value) {
+    if (StringOr(named, "name", "") == "default") return std::string(StringOr(named, "template", ""));
+  }
+  return "";
+}
+
+// Whether the post-processor puts a special token in front of a single text.
+bool AddsBos(const Json& config, const Json& root) {
+  const Json& stated = Member(config, "add_bos_token");
+  if (stated.is_boolean()) return stated.get<bool>();
+  for (const Json* step : Steps(Member(root, "post_processor"), "processors")) {
+    if (StringOr(*step, "type", "") != "TemplateProcessing") continue;
+    const Json& single = Member(*step, "single");
+    if (single.is_array() && !single.empty() && single[0].is_object() && single[0].contains("SpecialToken")) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& directory) {
+  const std::string origin = directory + "/tokenizer.json";
+  const Json root = ParseJson(ReadTextFile(origin, kMaxTokenizerBytes), origin);
+  const Json config = ReadConfigIfThere(directory + "/tokenizer_config.json");
+  const Json& model = Member(root, "model");
+  if (StringOr(model, "type", "BPE") != "BPE" || !model.is_object()) {
+    Fail(ErrorCode::kUnsupported, "[{}] model.type: expected BPE, found {}; gateskip cannot tokenise for this model yet",
+         origin, model.is_object() ? StringOr(model, "type", "") : "none");
+  }
+  TokenTable table = ReadTokens(root, origin);
+  Vocabulary vocabulary(origin, table.texts, std::move(table.types));
+  for (const auto& [id, sides] : table.strips) vocabulary.SetStrip(id, sides.first, sides.second);
+
+  SpecialTokens special;
+  special.bos = NamedToken(config, "bos_token", vocabulary);
+  special.eos = NamedToken(config, "eos_token", vocabulary);
+  special.add_bos = special.bos.has_value() && AddsBos(config, root);
+  special.chat_template = ReadChatTemplate(config, directory);
+  special.end_of_generation = FindEndOfGeneration(&vocabulary, special.eos, std::nullopt, std::nullopt);
+  const std::string_view unknown = StringOr(model, "unk_token", "");
+  if (const int32_t id = unknown.empty() ? -1 : vocabulary.Find(unknown); id >= 0) special.unknown = id;
+  vocabulary.Finish();
+
+  MergeTable merges(vocabulary, ReadMerges(model, origin));
+  if (BoolOr(model, "byte_fallback", false)) {
+    return MakeCharBpeTokenizer(std::move(vocabulary), std::move(special), std::move(merges),
+                                RecogniseSpaces(root, origin));
+  }
+  special.unknown.reset();  // as for GGUF: a byte that is no token is dropped
+  const ByteLevelOptions options = {RecognisePreTokenizer(root, origin), BoolOr(model, "ignore_merges", false)};
+  return MakeByteLevelTokenizer(std::move(vocabulary), std::move(special), std::move(merges), options);
+}
+
+}  // namespace gateskip
