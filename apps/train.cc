@@ -15,6 +15,7 @@
 #include "interrupt.h"
 #include "report.h"
 #include "terminal.h"
+#include "train_module.h"
 
 namespace gateskip::cli {
 namespace {
@@ -139,7 +140,7 @@ int Run(const TrainCommand& flags) {
   std::atomic<bool> cancelled{false};
   const InterruptFlag guard(cancelled);
   Console console(options.steps, flags.json, cancelled);
-  const TrainOutcome outcome = Train(options, console);
+  const TrainOutcome outcome = RunTrainModule(options, console);
   if (outcome == TrainOutcome::kFinished) {
     if (!options.adapter_directory.empty()) {
       fmt::print(stderr, "adapter written to {}; next: gateskip calibrate\n", Printable(options.adapter_directory));

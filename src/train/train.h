@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training of gates, skip paths and LoRA deltas on a frozen base model: the public door of src/train.
 //
-// No LibTorch type appears here. Built without LibTorch, Train() throws Error(kUnsupported) (no_train.cc).
+// No LibTorch type appears here. The command line loads the trainer as a module (module.cc), so that only
+// `gateskip train` needs LibTorch.
 // The method is arXiv 2510.13876 with the changes docs/training.md explains and measures.
 #pragma once
 

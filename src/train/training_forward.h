@@ -19,7 +19,7 @@ struct TrainingForward {
 };
 
 // One sequence in f32. thresholds: [branches], as in AdapterConfig::thresholds; empty = everything runs.
-// Throws Error: kMismatch when the adapter does not fit the file, kUnsupported in a build without LibTorch.
+// Throws Error(kMismatch) when the adapter does not fit the file.
 TrainingForward RunTrainingForward(const GgufFile& file, const Adapter& adapter, std::span<const int32_t> ids,
                                    std::span<const float> thresholds);
 
