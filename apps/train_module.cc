@@ -20,7 +20,8 @@ std::filesystem::path FindModule() {
     if (std::filesystem::exists(folder / kFile, error)) return folder / kFile;
   }
   Fail(ErrorCode::kUnsupported,
-       "[train] {}: expected the trainer beside the program, found none; build with -DGATESKIP_TRAIN=ON (needs LibTorch)",
+       "[train] {}: expected the trainer beside the program, found none; build with -DGATESKIP_TRAIN=ON (needs "
+       "LibTorch)",
        kFile);
 }
 
@@ -28,7 +29,8 @@ template <typename Function>
 Function* Symbol(void* module, const char* name, const std::string& path) {
   void* symbol = dlsym(module, name);
   if (symbol == nullptr) {
-    Fail(ErrorCode::kUnsupported, "[train] {}: expected the function {}, found none; rebuild both together", path, name);
+    Fail(ErrorCode::kUnsupported, "[train] {}: expected the function {}, found none; rebuild both together", path,
+         name);
   }
   return reinterpret_cast<Function*>(symbol);
 }

@@ -31,7 +31,8 @@ void AttendBench(benchmark::State& state) {
   double attended = 0;
   for (size_t r = 0; r < rows; ++r) {
     const auto position = static_cast<int32_t>(last + 1 - rows + r);
-    list.push_back({query.data() + r * kHeads * kDim, out.data() + r * kHeads * kDim, pages.data(), nullptr, 0, position});
+    list.push_back(
+        {query.data() + r * kHeads * kDim, out.data() + r * kHeads * kDim, pages.data(), nullptr, 0, position});
     attended += position + 1;
   }
   for (auto _ : state) {

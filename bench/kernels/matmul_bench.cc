@@ -58,8 +58,8 @@ void MatMulBench(benchmark::State& state, DType dtype, PackFormat format) {
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(copies[0].bytes));
-  state.counters["OP/s"] = benchmark::Counter(2.0 * static_cast<double>(out * in * rows),
-                                              benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["OP/s"] =
+      benchmark::Counter(2.0 * static_cast<double>(out * in * rows), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void Shapes(benchmark::internal::Benchmark* b) {

@@ -79,7 +79,9 @@ void LogSumExpBench(benchmark::State& state) {
   Finish(state, f, 1);
 }
 
-void Sizes(benchmark::internal::Benchmark* b) { b->Args({1, 1})->Args({1, 2})->Args({512, 1})->Args({512, 2})->UseRealTime(); }
+void Sizes(benchmark::internal::Benchmark* b) {
+  b->Args({1, 1})->Args({1, 2})->Args({512, 1})->Args({512, 2})->UseRealTime();
+}
 BENCHMARK(RmsNormBench)->Apply(Sizes);
 BENCHMARK(SiluBench)->Apply(Sizes);
 BENCHMARK(ScatterAddBench)->Apply(Sizes);

@@ -27,9 +27,9 @@ struct EngineOptions {
   std::string adapter_path;  // an adapter directory; empty: the plain model
   int threads = 0;           // 0: one per core this process may use
   ComputeType compute = ComputeType::kFast;
-  int context_length = 0;    // 0: the model's own, at most 8192. KV memory is taken page by page as it fills
-  int prefill_chunk = 512;   // rows of one forward step
-  bool self_test = true;     // run the adapter's self-test when loading it
+  int context_length = 0;   // 0: the model's own, at most 8192. KV memory is taken page by page as it fills
+  int prefill_chunk = 512;  // rows of one forward step
+  bool self_test = true;    // run the adapter's self-test when loading it
 };
 
 enum class Policy {
@@ -47,18 +47,18 @@ struct BudgetOptions {
 };
 
 struct SamplingOptions {
-  float temperature = 0.0F;  // 0: greedy. [0, 100]
-  int top_k = 40;            // 0: off
-  float top_p = 0.95F;       // (0, 1], 1: off
-  float min_p = 0.0F;        // [0, 1), 0: off
+  float temperature = 0.0F;     // 0: greedy. [0, 100]
+  int top_k = 40;               // 0: off
+  float top_p = 0.95F;          // (0, 1], 1: off
+  float min_p = 0.0F;           // [0, 1), 0: off
   float repeat_penalty = 1.0F;  // > 0, 1: off (arXiv 1909.05858); over the last `repeat_window` tokens
   int repeat_window = 64;
   uint64_t seed = 0;
 };
 
 struct GenerateOptions {
-  int max_tokens = 128;              // -1: up to the context length
-  std::vector<std::string> stop;     // generation ends before the first of these strings; it is not returned
+  int max_tokens = 128;           // -1: up to the context length
+  std::vector<std::string> stop;  // generation ends before the first of these strings; it is not returned
   bool ignore_eos = false;
   SamplingOptions sampling;
   BudgetOptions budget;
@@ -82,16 +82,16 @@ struct GenerateResult {
   std::vector<int32_t> token_ids;
   FinishReason finish_reason = FinishReason::kLength;
   size_t prompt_tokens = 0;
-  size_t reused_tokens = 0;      // of the prompt, already in the KV cache from the call before
-  double prefill_seconds = 0;    // prompt, up to the first token
-  double decode_seconds = 0;     // the tokens after the first
+  size_t reused_tokens = 0;    // of the prompt, already in the KV cache from the call before
+  double prefill_seconds = 0;  // prompt, up to the first token
+  double decode_seconds = 0;   // the tokens after the first
   SavingReport prefill_saving;
   SavingReport decode_saving;
 };
 
 struct ScoreResult {
-  std::vector<float> log_probs;      // [n - 1]: log p(ids[i + 1] | ids[..i]), natural log
-  std::vector<uint8_t> is_greedy;    // [n - 1]: whether ids[i + 1] is the argmax
+  std::vector<float> log_probs;    // [n - 1]: log p(ids[i + 1] | ids[..i]), natural log
+  std::vector<uint8_t> is_greedy;  // [n - 1]: whether ids[i + 1] is the argmax
   double seconds = 0;
   SavingReport saving;
 };
@@ -106,7 +106,7 @@ struct ModelInfo {
   int head_dim = 0;
   int ffn_size = 0;
   int vocab_size = 0;
-  int context_length = 0;      // of this engine
+  int context_length = 0;  // of this engine
   uint64_t file_bytes = 0;
   uint64_t weight_bytes = 0;   // packed, resident
   double skippable_share = 0;  // f: share of a decoded token's weight bytes that lies in branches
@@ -115,7 +115,7 @@ struct ModelInfo {
   std::string cpu_target;
   int threads = 0;
   bool has_adapter = false;
-  double max_budget = 0;       // largest calibrated budget, 0 without an adapter
+  double max_budget = 0;  // largest calibrated budget, 0 without an adapter
 };
 
 struct ChatTurn {
@@ -160,7 +160,7 @@ class Engine {
     std::vector<double> decode_seconds;  // one per token
     SavingReport prefill_saving;
     SavingReport decode_saving;
-    uint64_t weight_bytes_decode = 0;    // weight bytes read while decoding
+    uint64_t weight_bytes_decode = 0;  // weight bytes read while decoding
     uint32_t logits_hash = 0;
   };
   BenchResult Bench(std::span<const int32_t> ids, int decode_tokens, const BudgetOptions& budget);

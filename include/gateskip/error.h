@@ -12,15 +12,15 @@
 namespace gateskip {
 
 enum class ErrorCode {
-  kInvalidArgument,    // a flag, option or request field is malformed or out of range
-  kNotFound,           // a file, tensor or name that was asked for does not exist
-  kCorruptData,        // bytes that break their own format: truncated, overlapping, non-finite, bad UTF-8
-  kUnsupported,        // well-formed, but a type, version or architecture this build cannot run
-  kMismatch,           // two parts that do not belong together: adapter and base, config and tensor shapes
-  kLimitExceeded,      // longer, larger or deeper than a stated limit (context length, file header, recursion)
-  kIo,                 // the operating system refused to open, read, map, write or rename
-  kCancelled,          // stopped on request
-  kInternal,           // a bug in gateskip
+  kInvalidArgument,  // a flag, option or request field is malformed or out of range
+  kNotFound,         // a file, tensor or name that was asked for does not exist
+  kCorruptData,      // bytes that break their own format: truncated, overlapping, non-finite, bad UTF-8
+  kUnsupported,      // well-formed, but a type, version or architecture this build cannot run
+  kMismatch,         // two parts that do not belong together: adapter and base, config and tensor shapes
+  kLimitExceeded,    // longer, larger or deeper than a stated limit (context length, file header, recursion)
+  kIo,               // the operating system refused to open, read, map, write or rename
+  kCancelled,        // stopped on request
+  kInternal,         // a bug in gateskip
 };
 
 class Error : public std::runtime_error {

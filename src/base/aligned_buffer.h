@@ -17,7 +17,7 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t count)
       : data_(count == 0 ? nullptr
-                         : static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{kCacheLineBytes}))),
+                         : static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kCacheLineBytes}))),
         count_(count) {}
 
   // Grows to at least `count` elements; contents are not kept when it has to grow.
@@ -42,7 +42,7 @@ class AlignedBuffer {
 
  private:
   struct Delete {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{kCacheLineBytes}); }
+    void operator()(T* p) const { ::operator delete (p, std::align_val_t{kCacheLineBytes}); }
   };
   std::unique_ptr<T, Delete> data_;
   size_t count_ = 0;

@@ -21,7 +21,7 @@ template <typename... Args>
 
 }  // namespace gateskip
 
-#define GS_CHECK(condition)                                                    \
-  do {                                                                         \
-    if (!(condition)) ::gateskip::FailCheck(#condition, __FILE__, __LINE__);   \
+#define GS_CHECK(condition)                                                  \
+  do {                                                                       \
+    if (!(condition)) ::gateskip::FailCheck(#condition, __FILE__, __LINE__); \
   } while (false)

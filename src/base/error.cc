@@ -14,10 +14,14 @@ struct ErrorRow {
 };
 
 constexpr ErrorRow kErrorTable[] = {
-    {ErrorCode::kInvalidArgument, "invalid_argument", 2}, {ErrorCode::kNotFound, "not_found", 3},
-    {ErrorCode::kCorruptData, "corrupt_data", 4},         {ErrorCode::kUnsupported, "unsupported", 5},
-    {ErrorCode::kMismatch, "mismatch", 6},                {ErrorCode::kLimitExceeded, "limit_exceeded", 7},
-    {ErrorCode::kIo, "io", 8},                            {ErrorCode::kCancelled, "cancelled", 130},
+    {ErrorCode::kInvalidArgument, "invalid_argument", 2},
+    {ErrorCode::kNotFound, "not_found", 3},
+    {ErrorCode::kCorruptData, "corrupt_data", 4},
+    {ErrorCode::kUnsupported, "unsupported", 5},
+    {ErrorCode::kMismatch, "mismatch", 6},
+    {ErrorCode::kLimitExceeded, "limit_exceeded", 7},
+    {ErrorCode::kIo, "io", 8},
+    {ErrorCode::kCancelled, "cancelled", 130},
     {ErrorCode::kInternal, "internal", 1},
 };
 

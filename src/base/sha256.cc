@@ -95,14 +95,16 @@ std::string Sha256Hex(std::span<const std::byte> bytes) {
 
 std::string Sha256File(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) Fail(ErrorCode::kNotFound, "[{}] file: expected to open it, found that it cannot be read; check the path", path);
+  if (!file)
+    Fail(ErrorCode::kNotFound, "[{}] file: expected to open it, found that it cannot be read; check the path", path);
   Sha256 hash;
   std::vector<char> buffer(size_t{1} << 20);
   while (file) {
     file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
     hash.Update(std::as_bytes(std::span(buffer).first(static_cast<size_t>(file.gcount()))));
   }
-  if (file.bad()) Fail(ErrorCode::kIo, "[{}] file: expected to read it to the end, found an error; check the disk", path);
+  if (file.bad())
+    Fail(ErrorCode::kIo, "[{}] file: expected to read it to the end, found an error; check the disk", path);
   return hash.HexDigest();
 }
 

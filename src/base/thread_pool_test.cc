@@ -64,7 +64,9 @@ TEST_P(ThreadPoolTest, WakesAfterSleep) {
 TEST_P(ThreadPoolTest, NestedCallsRunSerially) {
   ThreadPool pool(GetParam());
   std::atomic<int> runs{0};
-  pool.Run([&](int) { pool.ParallelFor(10, 1, [&](size_t begin, size_t end, int) { runs += static_cast<int>(end - begin); }); });
+  pool.Run([&](int) {
+    pool.ParallelFor(10, 1, [&](size_t begin, size_t end, int) { runs += static_cast<int>(end - begin); });
+  });
   EXPECT_EQ(runs, 10 * GetParam());
 }
 

@@ -106,14 +106,18 @@ class Calibrator {
 
 void CheckOptions(const CalibrateOptions& options) {
   if (options.window < 16 || options.window > 8192 || options.max_tokens < options.window) {
-    Fail(ErrorCode::kInvalidArgument, "[calibrate] tokens: expected a window of 16 to 8192 tokens and at least one window, "
-         "found a window of {} and {} tokens; change --window or --tokens", options.window, options.max_tokens);
+    Fail(ErrorCode::kInvalidArgument,
+         "[calibrate] tokens: expected a window of 16 to 8192 tokens and at least one window, "
+         "found a window of {} and {} tokens; change --window or --tokens",
+         options.window, options.max_tokens);
   }
   double previous = 0.0;
   for (const double budget : options.budgets) {
     if (!(budget > previous && budget <= kMaxBudget)) {
-      Fail(ErrorCode::kInvalidArgument, "[calibrate] budgets: expected ascending numbers in (0, {}], found {} after {}; "
-           "change --budgets", kMaxBudget, budget, previous);
+      Fail(ErrorCode::kInvalidArgument,
+           "[calibrate] budgets: expected ascending numbers in (0, {}], found {} after {}; "
+           "change --budgets",
+           kMaxBudget, budget, previous);
     }
     previous = budget;
   }
@@ -164,17 +168,20 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
     const std::string stage = fmt::format("budget {:.2f}", budget);
     size_t done = 0;
     const size_t total = windows.size() * static_cast<size_t>(options.window) * 2;
-    Search search = FindBudget(&calibrator, cost, adapter.config.kv_rule, budget, std::move(result), [&](size_t tokens) {
-      done += tokens;
-      if (progress) progress(stage, std::min(done, total), total);
-    });
+    Search search =
+        FindBudget(&calibrator, cost, adapter.config.kv_rule, budget, std::move(result), [&](size_t tokens) {
+          done += tokens;
+          if (progress) progress(stage, std::min(done, total), total);
+        });
     if (std::fabs(search.found.net - budget) > 0.02) break;  // the gates cannot reach it
     found.push_back(search.found);
     result = std::move(search.result);
   }
   if (found.empty()) {
-    Fail(ErrorCode::kMismatch, "[{}] gates: expected to reach a net saving of {}, found none reachable; train more gated "
-         "branches", options.adapter_path, options.budgets.front());
+    Fail(ErrorCode::kMismatch,
+         "[{}] gates: expected to reach a net saving of {}, found none reachable; train more gated "
+         "branches",
+         options.adapter_path, options.budgets.front());
   }
 
   AdapterConfig& config = adapter.config;
@@ -196,8 +203,8 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   if (progress) progress("self-test", 0, 1);
   engine.compute = ComputeType::kF32;
   const std::unique_ptr<LoadedModel> exact = LoadModel(engine);
-  std::vector<int32_t> sample(windows[0].begin(),
-                              windows[0].begin() + static_cast<ptrdiff_t>(std::min(kSelfTestTokens, windows[0].size())));
+  std::vector<int32_t> sample(
+      windows[0].begin(), windows[0].begin() + static_cast<ptrdiff_t>(std::min(kSelfTestTokens, windows[0].size())));
   adapter = ReadAdapter(options.adapter_path);
   adapter.config.self_test =
       MakeSelfTest(*exact, std::move(sample), std::min(kSelfTestBudget, adapter.config.budgets.back()));

@@ -29,7 +29,8 @@ std::string ReadWholeFile(const std::string& path) {
   std::string text(static_cast<size_t>(bytes), '\0');
   std::ifstream file(path, std::ios::binary);
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file) Fail(ErrorCode::kIo, "[{}] text: expected to read {} bytes, found an error; check permissions", path, bytes);
+  if (!file)
+    Fail(ErrorCode::kIo, "[{}] text: expected to read {} bytes, found an error; check permissions", path, bytes);
   return text;
 }
 

@@ -26,11 +26,11 @@ struct LayerDims {
 };
 
 struct BranchCost {
-  double dense = 0;         // the branch of the ungated model
-  double kept_extra = 0;    // added when it runs: vector gate (if multiplying), LoRA
-  double kv = 0;            // K and V with their LoRA: still executed when skipped, under KV rule `compute`
-  double skip_path = 0;     // what runs instead of the branch (AdapterConfig::skip_rank)
-  double decision = 0;      // the gate's decision, paid by every decided row
+  double dense = 0;       // the branch of the ungated model
+  double kept_extra = 0;  // added when it runs: vector gate (if multiplying), LoRA
+  double kv = 0;          // K and V with their LoRA: still executed when skipped, under KV rule `compute`
+  double skip_path = 0;   // what runs instead of the branch (AdapterConfig::skip_rank)
+  double decision = 0;    // the gate's decision, paid by every decided row
 };
 
 // How often each branch ran, over any number of rows.

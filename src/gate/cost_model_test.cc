@@ -7,7 +7,9 @@ namespace gateskip {
 namespace {
 
 // SmolLM2-135M: d 576, 9 heads and 3 KV heads of 64, ffn 1536.
-LayerDims SmolLm2() { return {.num_layers = 30, .hidden_size = 576, .query_size = 576, .kv_size = 192, .ffn_size = 1536}; }
+LayerDims SmolLm2() {
+  return {.num_layers = 30, .hidden_size = 576, .query_size = 576, .kv_size = 192, .ffn_size = 1536};
+}
 
 SkipCounts SkipBranch(int branches, size_t skipped) {
   SkipCounts counts(branches);

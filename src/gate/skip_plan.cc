@@ -25,8 +25,10 @@ float UniformOf(uint64_t seed, int branch, int32_t position) {
 
 void CheckBudget(double budget) {
   if (!(budget >= 0.0 && budget <= kMaxBudget)) {
-    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected a number in [0, {}], found {}; pass the share of the "
-         "ungated layer cost to save, e.g. 0.25", kMaxBudget, budget);
+    Fail(ErrorCode::kInvalidArgument,
+         "[budget] value: expected a number in [0, {}], found {}; pass the share of the "
+         "ungated layer cost to save, e.g. 0.25",
+         kMaxBudget, budget);
   }
 }
 
@@ -66,7 +68,8 @@ SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget) {
   if (budget == 0.0) return DensePlan();
   const std::vector<double>& grid = adapter.budgets;
   if (grid.empty() || budget > grid.back()) {
-    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected at most the adapter's largest calibrated budget {}, "
+    Fail(ErrorCode::kInvalidArgument,
+         "[budget] value: expected at most the adapter's largest calibrated budget {}, "
          "found {}; lower the budget or run `gateskip calibrate` with a larger grid",
          grid.empty() ? 0.0 : grid.back(), budget);
   }
@@ -96,12 +99,15 @@ SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8
   const auto is_protected = [&](size_t b) { return b < protected_branches.size() && protected_branches[b] != 0; };
   for (size_t b = 0; b < static_cast<size_t>(cost.num_branches()); ++b) {
     const BranchCost& branch = cost.branch(static_cast<int>(b));
-    if (!is_protected(b)) saved_if_all_skipped += branch.dense - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
+    if (!is_protected(b))
+      saved_if_all_skipped += branch.dense - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
   }
   const double probability = budget * cost.dense_per_row() / saved_if_all_skipped;
   if (!(probability <= 1.0)) {
-    Fail(ErrorCode::kInvalidArgument, "[budget] random policy: expected at most {:.3f} with these protected branches, "
-         "found {}; lower the budget or protect fewer branches", saved_if_all_skipped / cost.dense_per_row(), budget);
+    Fail(ErrorCode::kInvalidArgument,
+         "[budget] random policy: expected at most {:.3f} with these protected branches, "
+         "found {}; lower the budget or protect fewer branches",
+         saved_if_all_skipped / cost.dense_per_row(), budget);
   }
   auto plan = std::make_shared<SkipPlan>();
   plan->kind = SkipPlan::Kind::kRandom;

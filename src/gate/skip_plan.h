@@ -24,12 +24,12 @@ struct SkipPlan {
   };
   Kind kind = Kind::kDense;
   double requested_budget = 0;
-  int always_run_positions = 0;             // the first positions run everything, whatever the kind
-  std::vector<float> thresholds;            // kGates: [branches]; negative = always runs
-  std::vector<float> skip_probability;      // kRandom: [branches]
-  uint64_t seed = 0;                        // kRandom
-  std::vector<uint8_t> runs;                // kStatic: [branches]
-  std::vector<std::vector<uint8_t>> mask;   // kMask: [branches][positions]; beyond the end everything runs
+  int always_run_positions = 0;            // the first positions run everything, whatever the kind
+  std::vector<float> thresholds;           // kGates: [branches]; negative = always runs
+  std::vector<float> skip_probability;     // kRandom: [branches]
+  uint64_t seed = 0;                       // kRandom
+  std::vector<uint8_t> runs;               // kStatic: [branches]
+  std::vector<std::vector<uint8_t>> mask;  // kMask: [branches][positions]; beyond the end everything runs
 
   // Whether the gate of this branch has to be evaluated for a row at this position.
   bool NeedsImportance(int branch, int32_t position) const;

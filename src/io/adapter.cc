@@ -76,14 +76,15 @@ class Fields {
       if (text == name) return value;
       names += (names.empty() ? "" : ", ") + std::string(name);
     }
-    Fail(ErrorCode::kUnsupported, "[{}] key {}: expected one of {}, found {}; this gateskip cannot run the adapter", origin_,
-         key, names, text);
+    Fail(ErrorCode::kUnsupported, "[{}] key {}: expected one of {}, found {}; this gateskip cannot run the adapter",
+         origin_, key, names, text);
   }
   const json& Array(const char* key, size_t max_size) {
     seen_.insert(key);
     const auto found = object_.find(key);
     if (found == object_.end() || !found->is_array() || found->size() > max_size) {
-      FailRange(key, fmt::format("an array of at most {}", max_size), found == object_.end() ? "nothing" : found->type_name());
+      FailRange(key, fmt::format("an array of at most {}", max_size),
+                found == object_.end() ? "nothing" : found->type_name());
     }
     return *found;
   }
@@ -96,13 +97,16 @@ class Fields {
   void RefuseOthers() const {
     for (const auto& [key, value] : object_.items()) {
       if (!seen_.contains(key)) {
-        Fail(ErrorCode::kUnsupported, "[{}] key {}: expected only known keys, found this one; it was written by a newer "
-             "gateskip or is a typing error", origin_, key);
+        Fail(ErrorCode::kUnsupported,
+             "[{}] key {}: expected only known keys, found this one; it was written by a newer "
+             "gateskip or is a typing error",
+             origin_, key);
       }
     }
   }
   [[noreturn]] void FailRange(const std::string& key, const std::string& expected, const std::string& found) const {
-    Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; the file is damaged", origin_, key, expected, found);
+    Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; the file is damaged", origin_, key, expected,
+         found);
   }
 
  private:
@@ -168,7 +172,8 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
     if (!gated.is_boolean()) fields.FailRange("gated", "true or false", gated.dump());
     c.gated.push_back(gated.get<bool>());
   }
-  if (c.gated.size() != branches) fields.FailRange("gated", fmt::format("{} entries", branches), std::to_string(c.gated.size()));
+  if (c.gated.size() != branches)
+    fields.FailRange("gated", fmt::format("{} entries", branches), std::to_string(c.gated.size()));
   if ((c.gate_kind == GateKind::kLowRank) != (c.gate_rank > 0)) {
     fields.FailRange("gate_rank", "a positive rank for low_rank gates and 0 for others", std::to_string(c.gate_rank));
   }
@@ -189,20 +194,24 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
     fields.FailRange("budgets", "numbers ascending from 0", json(c.budgets).dump());
   }
   for (const json& row : fields.Array("thresholds", kMaxBudgets)) {
-    if (!row.is_array() || row.size() != branches) fields.FailRange("thresholds", fmt::format("rows of {}", branches), "another");
+    if (!row.is_array() || row.size() != branches)
+      fields.FailRange("thresholds", fmt::format("rows of {}", branches), "another");
     std::vector<float> thresholds;
-    for (const json& t : row) thresholds.push_back(static_cast<float>(FiniteNumber(fields, t, "thresholds", -1.0, 1.0)));
+    for (const json& t : row)
+      thresholds.push_back(static_cast<float>(FiniteNumber(fields, t, "thresholds", -1.0, 1.0)));
     c.thresholds.push_back(std::move(thresholds));
   }
   for (const json& saving : fields.Array("realised_net_saving", kMaxBudgets)) {
     c.realised_net_saving.push_back(FiniteNumber(fields, saving, "realised_net_saving", -1.0, 1.0));
   }
   if (c.thresholds.size() != c.budgets.size() || c.realised_net_saving.size() != c.budgets.size()) {
-    fields.FailRange("thresholds, realised_net_saving", fmt::format("one entry per budget ({})", c.budgets.size()), "others");
+    fields.FailRange("thresholds, realised_net_saving", fmt::format("one entry per budget ({})", c.budgets.size()),
+                     "others");
   }
   for (size_t b = 0; b < branches; ++b) {
     for (const std::vector<float>& row : c.thresholds) {
-      if (!c.gated[b] && row[b] >= 0.0F) fields.FailRange("thresholds", "-1 for a branch without a gate", std::to_string(row[b]));
+      if (!c.gated[b] && row[b] >= 0.0F)
+        fields.FailRange("thresholds", "-1 for a branch without a gate", std::to_string(row[b]));
     }
   }
   c.calibration_sha256 = fields.String("calibration_sha256");
@@ -295,8 +304,10 @@ AdapterTensor ReadTensor(const TensorView& view, const std::string& origin) {
   AdapterTensor tensor = {view.shape, std::vector<float>(static_cast<size_t>(view.num_elements()))};
   Dequantize(view.dtype, view.data, tensor.values);
   if (!std::ranges::all_of(tensor.values, [](float v) { return std::isfinite(v); })) {
-    Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected finite numbers, found NaN or infinity; train or fetch the "
-         "adapter again", origin, view.name);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] tensor {}: expected finite numbers, found NaN or infinity; train or fetch the "
+         "adapter again",
+         origin, view.name);
   }
   return tensor;
 }
@@ -318,15 +329,17 @@ Adapter ReadAdapter(const std::string& directory) {
   for (const auto& [name, shape] : expected) {
     const TensorView* view = file->FindTensor(name);
     if (view == nullptr || !ShapeFits(shape, view->shape)) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected shape {}, found {}; the adapter is incomplete", tensor_path,
-           name, json(shape).dump(), view == nullptr ? "no such tensor" : json(view->shape).dump());
+      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected shape {}, found {}; the adapter is incomplete",
+           tensor_path, name, json(shape).dump(), view == nullptr ? "no such tensor" : json(view->shape).dump());
     }
     adapter.tensors[name] = ReadTensor(*view, tensor_path);
   }
   for (const auto& [name, view] : file->tensors()) {
     if (!expected.contains(name)) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected only what adapter_config.json calls for, found this one; the "
-           "two files do not belong together", tensor_path, name);
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected only what adapter_config.json calls for, found this one; the "
+           "two files do not belong together",
+           tensor_path, name);
     }
   }
   return adapter;

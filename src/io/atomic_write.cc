@@ -26,7 +26,8 @@ std::string TemporarySibling(const fs::path& path) {
   std::random_device random;
   fs::path clean = path;
   if (clean.filename().empty()) clean = clean.parent_path();  // "dir/" names dir
-  return (clean.parent_path() / fmt::format(".{}.tmp-{:08x}{:08x}", clean.filename().string(), random(), random())).string();
+  return (clean.parent_path() / fmt::format(".{}.tmp-{:08x}{:08x}", clean.filename().string(), random(), random()))
+      .string();
 }
 
 void SyncPath(const std::string& path, int flags) {

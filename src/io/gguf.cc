@@ -34,10 +34,10 @@ struct TypeName {
   uint32_t bytes;  // 0 for strings and arrays
 };
 constexpr TypeName kTypes[] = {
-    {GgufType::kUint8, "u8", 1},    {GgufType::kInt8, "i8", 1},     {GgufType::kUint16, "u16", 2},
-    {GgufType::kInt16, "i16", 2},   {GgufType::kUint32, "u32", 4},  {GgufType::kInt32, "i32", 4},
-    {GgufType::kFloat32, "f32", 4}, {GgufType::kBool, "bool", 1},   {GgufType::kString, "string", 0},
-    {GgufType::kArray, "array", 0}, {GgufType::kUint64, "u64", 8},  {GgufType::kInt64, "i64", 8},
+    {GgufType::kUint8, "u8", 1},    {GgufType::kInt8, "i8", 1},    {GgufType::kUint16, "u16", 2},
+    {GgufType::kInt16, "i16", 2},   {GgufType::kUint32, "u32", 4}, {GgufType::kInt32, "i32", 4},
+    {GgufType::kFloat32, "f32", 4}, {GgufType::kBool, "bool", 1},  {GgufType::kString, "string", 0},
+    {GgufType::kArray, "array", 0}, {GgufType::kUint64, "u64", 8}, {GgufType::kInt64, "i64", 8},
     {GgufType::kFloat64, "f64", 8},
 };
 
@@ -50,18 +50,30 @@ const TypeName* FindType(uint32_t raw) {
 
 std::optional<DType> DTypeFromGguf(uint32_t raw) {
   switch (raw) {
-    case 0: return DType::kF32;
-    case 1: return DType::kF16;
-    case 2: return DType::kQ4_0;
-    case 3: return DType::kQ4_1;
-    case 6: return DType::kQ5_0;
-    case 7: return DType::kQ5_1;
-    case 8: return DType::kQ8_0;
-    case 12: return DType::kQ4_K;
-    case 13: return DType::kQ5_K;
-    case 14: return DType::kQ6_K;
-    case 30: return DType::kBF16;
-    default: return std::nullopt;
+    case 0:
+      return DType::kF32;
+    case 1:
+      return DType::kF16;
+    case 2:
+      return DType::kQ4_0;
+    case 3:
+      return DType::kQ4_1;
+    case 6:
+      return DType::kQ5_0;
+    case 7:
+      return DType::kQ5_1;
+    case 8:
+      return DType::kQ8_0;
+    case 12:
+      return DType::kQ4_K;
+    case 13:
+      return DType::kQ5_K;
+    case 14:
+      return DType::kQ6_K;
+    case 30:
+      return DType::kBF16;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -74,8 +86,10 @@ class Cursor {
 
   std::span<const std::byte> Take(uint64_t count, const char* subject) {
     if (count > remaining()) {
-      Fail(ErrorCode::kCorruptData, "[{}] {}: expected {} bytes at offset {}, found {} left; the file is truncated or "
-           "damaged", origin_, subject, count, position_, remaining());
+      Fail(ErrorCode::kCorruptData,
+           "[{}] {}: expected {} bytes at offset {}, found {} left; the file is truncated or "
+           "damaged",
+           origin_, subject, count, position_, remaining());
     }
     const auto taken = bytes_.subspan(position_, count);
     position_ += count;
@@ -105,7 +119,7 @@ struct Value {
   GgufType type = GgufType::kUint8;
   GgufType element = GgufType::kUint8;  // of an array
   uint64_t count = 1;
-  std::span<const std::byte> bytes;     // of a scalar or an array of scalars
+  std::span<const std::byte> bytes;  // of a scalar or an array of scalars
   std::string_view string;
   std::vector<std::string_view> strings;
 };
@@ -130,17 +144,28 @@ std::optional<Number> ToNumber(GgufType type, const std::byte* p) {
   const auto i = [](int64_t v) { return Number{Number::Kind::kSigned, 0, v, 0}; };
   const auto f = [](double v) { return Number{Number::Kind::kFloat, 0, 0, v}; };
   switch (type) {
-    case GgufType::kUint8: return u(Load<uint8_t>(p));
-    case GgufType::kUint16: return u(Load<uint16_t>(p));
-    case GgufType::kUint32: return u(Load<uint32_t>(p));
-    case GgufType::kUint64: return u(Load<uint64_t>(p));
-    case GgufType::kInt8: return i(Load<int8_t>(p));
-    case GgufType::kInt16: return i(Load<int16_t>(p));
-    case GgufType::kInt32: return i(Load<int32_t>(p));
-    case GgufType::kInt64: return i(Load<int64_t>(p));
-    case GgufType::kFloat32: return f(static_cast<double>(Load<float>(p)));
-    case GgufType::kFloat64: return f(Load<double>(p));
-    default: return std::nullopt;
+    case GgufType::kUint8:
+      return u(Load<uint8_t>(p));
+    case GgufType::kUint16:
+      return u(Load<uint16_t>(p));
+    case GgufType::kUint32:
+      return u(Load<uint32_t>(p));
+    case GgufType::kUint64:
+      return u(Load<uint64_t>(p));
+    case GgufType::kInt8:
+      return i(Load<int8_t>(p));
+    case GgufType::kInt16:
+      return i(Load<int16_t>(p));
+    case GgufType::kInt32:
+      return i(Load<int32_t>(p));
+    case GgufType::kInt64:
+      return i(Load<int64_t>(p));
+    case GgufType::kFloat32:
+      return f(static_cast<double>(Load<float>(p)));
+    case GgufType::kFloat64:
+      return f(Load<double>(p));
+    default:
+      return std::nullopt;
   }
 }
 
@@ -208,8 +233,10 @@ uint64_t GgufFile::Impl::ParseHeader(Cursor* cursor, uint64_t* num_tensors) {
   *num_tensors = cursor->Read<uint64_t>("tensor count");
   const auto num_values = cursor->Read<uint64_t>("key count");
   if (*num_tensors > cursor->remaining() / kMinTensorBytes || num_values > cursor->remaining() / kMinKeyValueBytes) {
-    Fail(ErrorCode::kCorruptData, "[{}] counts: expected tensors and keys to fit the {} bytes left, found {} and {}; the "
-         "file is truncated or damaged", origin, cursor->remaining(), *num_tensors, num_values);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] counts: expected tensors and keys to fit the {} bytes left, found {} and {}; the "
+         "file is truncated or damaged",
+         origin, cursor->remaining(), *num_tensors, num_values);
   }
   return num_values;
 }
@@ -218,8 +245,8 @@ Value GgufFile::Impl::ParseValue(Cursor* cursor, std::string_view key) {
   const auto type_of = [&](uint32_t raw) {
     const TypeName* type = FindType(raw);
     if (type == nullptr) {
-      Fail(ErrorCode::kCorruptData, "[{}] key {}: expected a known value type, found {}; the file is damaged", origin, key,
-           raw);
+      Fail(ErrorCode::kCorruptData, "[{}] key {}: expected a known value type, found {}; the file is damaged", origin,
+           key, raw);
     }
     return type;
   };
@@ -247,8 +274,10 @@ Value GgufFile::Impl::ParseValue(Cursor* cursor, std::string_view key) {
     return value;
   }
   if (value.count > cursor->remaining() / 8) {  // every string has an 8-byte length
-    Fail(ErrorCode::kCorruptData, "[{}] key {}: expected strings to fit the {} bytes left, found {} of them; the file is "
-         "truncated or damaged", origin, key, cursor->remaining(), value.count);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] key {}: expected strings to fit the {} bytes left, found {} of them; the file is "
+         "truncated or damaged",
+         origin, key, cursor->remaining(), value.count);
   }
   value.strings.reserve(value.count);
   for (uint64_t i = 0; i < value.count; ++i) value.strings.push_back(cursor->String("array string"));
@@ -289,8 +318,10 @@ TensorView GgufFile::Impl::ParseTensor(Cursor* cursor, uint64_t* offset) {
     const auto dim = cursor->Read<uint64_t>("tensor dimension");
     const auto product = CheckedMul(elements, dim);
     if (dim == 0 || !product || *product > static_cast<uint64_t>(INT64_MAX)) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected positive dimensions whose product fits, found {} at {}; the "
-           "file is damaged", origin, name, dim, d);
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected positive dimensions whose product fits, found {} at {}; the "
+           "file is damaged",
+           origin, name, dim, d);
     }
     elements = *product;
     tensor.shape.push_back(static_cast<int64_t>(dim));
@@ -299,16 +330,20 @@ TensorView GgufFile::Impl::ParseTensor(Cursor* cursor, uint64_t* offset) {
   const auto raw_type = cursor->Read<uint32_t>("tensor type");
   const auto dtype = DTypeFromGguf(raw_type);
   if (!dtype) {
-    Fail(ErrorCode::kUnsupported, "[{}] tensor {}: expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or "
-         "Q6_K, found type {}; convert the file", origin, name, raw_type);
+    Fail(ErrorCode::kUnsupported,
+         "[{}] tensor {}: expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or "
+         "Q6_K, found type {}; convert the file",
+         origin, name, raw_type);
   }
   tensor.dtype = *dtype;
   *offset = cursor->Read<uint64_t>("tensor offset");
   const auto size = StorageBytes(tensor.dtype, elements);
   const auto block = GetDTypeInfo(tensor.dtype).block_elements;
   if (!size || tensor.shape.back() % block != 0) {
-    Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected rows of whole {} blocks of {}, found {} elements; the file is "
-         "damaged", origin, name, GetDTypeInfo(tensor.dtype).name, block, tensor.shape.back());
+    Fail(ErrorCode::kCorruptData,
+         "[{}] tensor {}: expected rows of whole {} blocks of {}, found {} elements; the file is "
+         "damaged",
+         origin, name, GetDTypeInfo(tensor.dtype).name, block, tensor.shape.back());
   }
   tensor.data = {static_cast<const std::byte*>(nullptr), *size};  // placed later
   return tensor;
@@ -320,8 +355,9 @@ uint64_t GgufFile::Impl::Alignment() const {
   if (value->type != GgufType::kUint32) FailKey("general.alignment", "a u32", value);
   const auto alignment = Load<uint32_t>(value->bytes.data());
   if (!std::has_single_bit(alignment) || alignment > kMaxAlignment) {
-    Fail(ErrorCode::kCorruptData, "[{}] general.alignment: expected a power of two up to {}, found {}; the file is damaged",
-         origin, kMaxAlignment, alignment);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] general.alignment: expected a power of two up to {}, found {}; the file is damaged", origin,
+         kMaxAlignment, alignment);
   }
   return alignment;
 }
@@ -334,9 +370,10 @@ void GgufFile::Impl::PlaceTensors(const std::vector<uint64_t>& offsets, uint64_t
     const uint64_t size = tensors[i].data.size();
     const auto end = CheckedAdd(offsets[i], size);
     if (offsets[i] % alignment != 0 || !end || *end > data_bytes) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected {} bytes at an offset aligned to {} inside the {} bytes of "
-           "data, found offset {}; the file is truncated or damaged", origin, tensors[i].name, size, alignment,
-           data_bytes, offsets[i]);
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected {} bytes at an offset aligned to {} inside the {} bytes of "
+           "data, found offset {}; the file is truncated or damaged",
+           origin, tensors[i].name, size, alignment, data_bytes, offsets[i]);
     }
     tensors[i].data = bytes.subspan(data_begin + offsets[i], size);
   }
@@ -344,8 +381,9 @@ void GgufFile::Impl::PlaceTensors(const std::vector<uint64_t>& offsets, uint64_t
   for (size_t i = 1; i < order.size(); ++i) {
     const TensorView& before = tensors[order[i - 1]];
     if (offsets[order[i - 1]] + before.data.size() > offsets[order[i]]) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected its own bytes, found them overlapping {}; the file is damaged",
-           origin, tensors[order[i]].name, before.name);
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected its own bytes, found them overlapping {}; the file is damaged", origin,
+           tensors[order[i]].name, before.name);
     }
   }
 }

@@ -29,8 +29,10 @@ void CheckShardName(const fs::path& directory, const std::string& name, const st
   // Hub caches link into a blob store beside the snapshot, so a link may leave the directory only by ending in a
   // regular file; a name may not.
   if (!plain || error || !fs::is_regular_file(resolved, error)) {
-    Fail(ErrorCode::kInvalidArgument, "[{}] shard: expected the name of a file in this directory, found {}; correct "
-         "model.safetensors.index.json", origin, name);
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] shard: expected the name of a file in this directory, found {}; correct "
+         "model.safetensors.index.json",
+         origin, name);
   }
 }
 
@@ -81,8 +83,8 @@ std::shared_ptr<const HubDirectory> HubDirectory::Open(const std::string& path) 
       names[file.get<std::string>()] = 1;
     }
     if (names.size() > kMaxShards) {
-      Fail(ErrorCode::kLimitExceeded, "[{}] shards: expected at most {}, found {}; merge them", index.string(), kMaxShards,
-           names.size());
+      Fail(ErrorCode::kLimitExceeded, "[{}] shards: expected at most {}, found {}; merge them", index.string(),
+           kMaxShards, names.size());
     }
     for (const auto& [name, unused] : names) {
       CheckShardName(directory, name, index.string());

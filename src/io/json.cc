@@ -27,7 +27,8 @@ const json* Member(const json& object, const char* key, const std::string& origi
 
 [[noreturn]] void FailType(const char* key, const std::string& origin, const char* expected, const json& found) {
   Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; correct it", origin, key, expected,
-       found.is_structured() ? std::string(found.type_name()) : found.dump(-1, ' ', true, json::error_handler_t::replace));
+       found.is_structured() ? std::string(found.type_name())
+                             : found.dump(-1, ' ', true, json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ json ParseJson(std::string_view text, const std::string& origin, int max_depth) 
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   const auto callback = [&](int depth, json::parse_event_t event, json& parsed) {
     if (depth > max_depth) {
-      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} levels, found more; flatten it", origin, max_depth);
+      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} levels, found more; flatten it", origin,
+           max_depth);
     }
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();

@@ -35,8 +35,10 @@ MappedFile::MappedFile(const std::string& path) {
   if (file.get() < 0) {
     const int error = errno;
     const bool missing = error == ENOENT || error == ENOTDIR;
-    Fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo, "[{}] file: expected to open it, found: {}; check the path and "
-         "its permissions", path, std::strerror(error));
+    Fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
+         "[{}] file: expected to open it, found: {}; check the path and "
+         "its permissions",
+         path, std::strerror(error));
   }
   struct stat status = {};
   if (fstat(file.get(), &status) != 0) {
@@ -50,7 +52,8 @@ MappedFile::MappedFile(const std::string& path) {
   if (size == 0) return;
   void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) {
-    Fail(ErrorCode::kIo, "[{}] file: expected to map {} bytes, found: {}; free memory", path, size, std::strerror(errno));
+    Fail(ErrorCode::kIo, "[{}] file: expected to map {} bytes, found: {}; free memory", path, size,
+         std::strerror(errno));
   }
   bytes_ = {static_cast<const std::byte*>(data), size};
 }

@@ -26,9 +26,20 @@ struct ElementType {
   std::optional<DType> dtype;
 };
 constexpr ElementType kElementTypes[] = {
-    {"F32", 32, DType::kF32}, {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16}, {"F64", 64, {}}, {"I64", 64, {}},
-    {"I32", 32, {}},          {"I16", 16, {}},          {"I8", 8, {}},              {"U64", 64, {}}, {"U32", 32, {}},
-    {"U16", 16, {}},          {"U8", 8, {}},            {"BOOL", 8, {}},            {"F8_E4M3", 8, {}},
+    {"F32", 32, DType::kF32},
+    {"F16", 16, DType::kF16},
+    {"BF16", 16, DType::kBF16},
+    {"F64", 64, {}},
+    {"I64", 64, {}},
+    {"I32", 32, {}},
+    {"I16", 16, {}},
+    {"I8", 8, {}},
+    {"U64", 64, {}},
+    {"U32", 32, {}},
+    {"U16", 16, {}},
+    {"U8", 8, {}},
+    {"BOOL", 8, {}},
+    {"F8_E4M3", 8, {}},
     {"F8_E5M2", 8, {}},
 };
 
@@ -63,8 +74,8 @@ void SafetensorsFile::Impl::ParseMetadata(const nlohmann::json& json) {
   }
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) {
-      Fail(ErrorCode::kCorruptData, "[{}] __metadata__ {}: expected a string, found {}; the file is damaged", origin, key,
-           value.type_name());
+      Fail(ErrorCode::kCorruptData, "[{}] __metadata__ {}: expected a string, found {}; the file is damaged", origin,
+           key, value.type_name());
     }
     metadata[key] = value.get<std::string>();
   }
@@ -75,7 +86,8 @@ void SafetensorsFile::Impl::ParseTensor(const std::string& name, const nlohmann:
                                         std::vector<std::pair<uint64_t, uint64_t>>* ranges) {
   const std::string subject = "tensor " + name.substr(0, kMaxNameBytes);
   const auto fail = [&](const char* expected, const std::string& found) {
-    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is damaged", origin, subject, expected, found);
+    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is damaged", origin, subject, expected,
+         found);
   };
   if (name.empty() || name.size() > kMaxNameBytes) fail("a name of 1 to 1024 bytes", std::to_string(name.size()));
   if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
@@ -147,7 +159,8 @@ void SafetensorsFile::Impl::ParseAll(std::span<const std::byte> bytes) {
   std::ranges::sort(ranges);
   uint64_t expected = 0;
   for (const auto& [begin, end] : ranges) {
-    if (begin != expected) fail("tensors", "neither holes nor overlaps", fmt::format("one at {} after {}", begin, expected));
+    if (begin != expected)
+      fail("tensors", "neither holes nor overlaps", fmt::format("one at {} after {}", begin, expected));
     expected = end;
   }
   if (expected != data.size()) fail("data", "no bytes after the last tensor", std::to_string(data.size() - expected));

@@ -54,7 +54,7 @@ class PackedMatrix {
   size_t bytes = 0;  // read by one product: codes, scales, offsets
   // Filled by PackWeights, read by MatMul only. An integer weight is scale * (code - zero) + offset.
   PackedLayout layout = PackedLayout::kF32;
-  bool half_scales = false;          // scales and offsets are f16, else f32
+  bool half_scales = false;  // scales and offsets are f16, else f32
   int32_t zero = 0;
   AlignedBuffer<std::byte> codes;
   AlignedBuffer<std::byte> scales;   // [panels][blocks][kPanelRows]
@@ -82,8 +82,7 @@ class PackedRows {
 };
 
 // Gathers source rows `rows` (empty span: all rows) and, if `quantize`, quantises each on its own.
-void PackRows(ConstMatrixView source, std::span<const int32_t> rows, bool quantize, PackedRows* out,
-              ThreadPool& pool);
+void PackRows(ConstMatrixView source, std::span<const int32_t> rows, bool quantize, PackedRows* out, ThreadPool& pool);
 
 // out[i, :] = weight * x[i, :] for every packed row i.
 struct Product {
@@ -123,7 +122,9 @@ class RopeTable {
   const std::vector<float>& inv_freq() const { return inv_freq_; }
   void Cover(int32_t position);  // makes Row(position) valid; not while others read
   // [cos of every frequency, then sin of every frequency]
-  const float* Row(int32_t position) const { return table_.data() + static_cast<size_t>(position) * 2 * inv_freq_.size(); }
+  const float* Row(int32_t position) const {
+    return table_.data() + static_cast<size_t>(position) * 2 * inv_freq_.size();
+  }
 
  private:
   std::vector<float> inv_freq_;
@@ -131,8 +132,8 @@ class RopeTable {
 };
 // Rotates the first 2 * inv_freq.size() elements of every head of every row by position * inv_freq[i]
 // (arXiv 2104.09864). x [rows, heads * head_dim], in place; the table covers the positions.
-void Rope(MatrixView x, size_t head_dim, RopeLayout layout, const RopeTable& table,
-          std::span<const int32_t> positions, ThreadPool& pool);
+void Rope(MatrixView x, size_t head_dim, RopeLayout layout, const RopeTable& table, std::span<const int32_t> positions,
+          ThreadPool& pool);
 
 enum class Activation { kSilu, kGeluTanh };
 // gate = activation(gate) * up, elementwise (SwiGLU / GeGLU, arXiv 2002.05202).
@@ -171,7 +172,7 @@ struct AttentionRow {
   // source[p] = the layer whose entry position p uses (KV rule `copy`), kKvDropped = not attended to
   // (rule `drop`). nullptr = every position uses this layer's own entry.
   const uint16_t* source;
-  int32_t first;                  // attends to positions [first, last]; last is the row's own position
+  int32_t first;  // attends to positions [first, last]; last is the row's own position
   int32_t last;
 };
 struct AttentionShape {

@@ -24,7 +24,6 @@ uint8_t* PanelScratch(size_t bytes) {
   return scratch.data();
 }
 
-
 void CollectRows(const PackedRows& x, std::vector<const float*>* pointers) {
   pointers->resize(x.num_rows);
   for (size_t i = 0; i < x.num_rows; ++i) {
@@ -59,7 +58,8 @@ void MatMulInto(const PackedRows& x, std::span<const Product> products, bool acc
   uint64_t bytes = 0;
   bool any_float = false;
   for (const Product& product : products) {
-    GS_CHECK(product.weight->cols == x.cols && product.out.rows == x.num_rows && product.out.cols == product.weight->rows);
+    GS_CHECK(product.weight->cols == x.cols && product.out.rows == x.num_rows &&
+             product.out.cols == product.weight->rows);
     GS_CHECK(!IsIntegerLayout(product.weight->layout) || (x.quantized && !accumulate));
     total += NumPanels(product.weight->rows);
     bytes += product.weight->bytes;

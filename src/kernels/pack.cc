@@ -182,8 +182,8 @@ void StoreScale(const PackedMatrix& m, AlignedBuffer<std::byte>* buffer, size_t 
 void StoreBlock(PackedMatrix* m, size_t panel, size_t lane, size_t b, const PlainBlock& block) {
   const size_t blocks = NumBlocks(m->cols);
   const bool four_bit = m->layout == PackedLayout::kU4;
-  auto* codes = reinterpret_cast<uint8_t*>(m->codes.data()) +
-                (panel * blocks + b) * (four_bit ? kU4BlockBytes : kU8BlockBytes);
+  auto* codes =
+      reinterpret_cast<uint8_t*>(m->codes.data()) + (panel * blocks + b) * (four_bit ? kU4BlockBytes : kU8BlockBytes);
   for (size_t k = 0; k < kBlock; ++k) {
     const size_t group = k / kGroup;
     const size_t at = lane * kGroup + k % kGroup;
@@ -262,8 +262,7 @@ PackedMatrix PackWeights(const TensorView& weight, PackFormat format, ThreadPool
   PackedMatrix m;
   m.rows = static_cast<size_t>(weight.shape[0]);
   m.cols = static_cast<size_t>(weight.shape[1]);
-  const bool stored_float =
-      weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
+  const bool stored_float = weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
   if (format == PackFormat::kQ8 || (format == PackFormat::kNative && !stored_float)) {
     PackInteger(weight, format == PackFormat::kQ8, &m, pool);
   } else if (format == PackFormat::kNative && weight.dtype != DType::kF32) {

@@ -15,9 +15,9 @@
 namespace gateskip::kernels {
 
 inline constexpr size_t kPanelRows = 16;
-inline constexpr size_t kBlock = 32;      // K elements per integer block
-inline constexpr size_t kSubBlock = 16;   // K elements per activation sum, and per scale of kU8x16
-inline constexpr size_t kGroup = 4;       // consecutive k of one dot-product lane
+inline constexpr size_t kBlock = 32;     // K elements per integer block
+inline constexpr size_t kSubBlock = 16;  // K elements per activation sum, and per scale of kU8x16
+inline constexpr size_t kGroup = 4;      // consecutive k of one dot-product lane
 inline constexpr size_t kU4BlockBytes = kPanelRows * kBlock / 2;
 inline constexpr size_t kU8BlockBytes = kPanelRows * kBlock;
 
@@ -35,16 +35,16 @@ struct IntegerTask {
   PackedLayout layout;
   bool half_scales;
   int32_t zero;
-  size_t out_rows;      // valid output features
-  size_t num_blocks;    // of K
+  size_t out_rows;    // valid output features
+  size_t num_blocks;  // of K
   size_t panel_begin, panel_end;
-  const int8_t* x;      // [num_rows, num_blocks * 32]
-  const float* x_scales;   // [num_rows, num_blocks]
-  const int32_t* x_sums;   // [num_rows, num_blocks * 2]
+  const int8_t* x;        // [num_rows, num_blocks * 32]
+  const float* x_scales;  // [num_rows, num_blocks]
+  const int32_t* x_sums;  // [num_rows, num_blocks * 2]
   size_t num_rows;
   float* out;
   size_t out_stride;
-  uint8_t* scratch;     // num_blocks * kU8BlockBytes, for unpacking one kU4 panel
+  uint8_t* scratch;  // num_blocks * kU8BlockBytes, for unpacking one kU4 panel
 };
 
 struct FloatTask {
@@ -56,7 +56,7 @@ struct FloatTask {
   size_t num_rows;
   float* out;
   size_t out_stride;
-  bool accumulate;        // out += scale * result instead of out = result
+  bool accumulate;  // out += scale * result instead of out = result
   float scale;
 };
 
@@ -66,7 +66,7 @@ struct AttentionTask {
   size_t layer_bytes;
   const AttentionRow* rows;
   size_t kv_head;
-  float* scores;          // [group][RoundUp(positions, page)] scratch
+  float* scores;  // [group][RoundUp(positions, page)] scratch
 };
 
 struct KernelTable {
@@ -80,14 +80,14 @@ struct KernelTable {
   void (*gated_silu)(float* gate, const float* up, size_t n);
   void (*gated_gelu)(float* gate, const float* up, size_t n);
   void (*sigmoid)(const float* logits, const float* bias, size_t n, float* out);
-  void (*add)(const float* x, size_t n, float* y);                           // y += x
-  void (*add_scaled)(const float* x, float scale, size_t n, float* y);       // y += scale * x
+  void (*add)(const float* x, size_t n, float* y);                             // y += x
+  void (*add_scaled)(const float* x, float scale, size_t n, float* y);         // y += scale * x
   void (*add_product)(const float* x, const float* gate, size_t n, float* y);  // y += gate * x
-  void (*attend)(const AttentionTask& task);                                 // one row, one KV head
+  void (*attend)(const AttentionTask& task);                                   // one row, one KV head
 };
 
 const KernelTable& ActiveKernels();
-const KernelTable& ScalarKernels();   // ref/scalar_kernels.cc: the definition
+const KernelTable& ScalarKernels();  // ref/scalar_kernels.cc: the definition
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
 const KernelTable& Avx512VnniKernels();

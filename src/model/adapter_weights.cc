@@ -21,8 +21,10 @@ class Packer {
 
   kernels::PackedMatrix Matrix(const std::string& name, kernels::PackFormat fast_format) const {
     const AdapterTensor& tensor = Get(name);
-    TensorView view = {.name = name, .dtype = DType::kF32, .shape = tensor.shape, .data = std::as_bytes(
-                           std::span<const float>(tensor.values))};
+    TensorView view = {.name = name,
+                       .dtype = DType::kF32,
+                       .shape = tensor.shape,
+                       .data = std::as_bytes(std::span<const float>(tensor.values))};
     if (exact_) return kernels::PackWeights(view, kernels::PackFormat::kF32, pool_);
     if (fast_format != kernels::PackFormat::kNative) return kernels::PackWeights(view, fast_format, pool_);
     std::vector<uint16_t> halves(tensor.values.size());
@@ -52,8 +54,8 @@ BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branc
   BranchGate gate;
   gate.gated = config.gated[static_cast<size_t>(branch)];
   if (!gate.gated) return gate;
-  const std::string p = fmt::format("blk.{}.{}.", BranchLayer(branch),
-                                    KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
+  const std::string p =
+      fmt::format("blk.{}.{}.", BranchLayer(branch), KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
   switch (config.gate_kind) {
     case GateKind::kScalar:
       gate.decision_weight = packer.Get(p + "gate.weight").values;
@@ -78,8 +80,10 @@ BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branc
 void CheckBelongs(const AdapterConfig& adapter, const ModelConfig& config, const std::string& fingerprint,
                   const std::string& origin) {
   const auto mismatch = [&](const char* subject, const auto& expected, const auto& found) {
-    Fail(ErrorCode::kMismatch, "[{}] {}: expected {} (the loaded model), found {} (the adapter was trained for {}); use "
-         "the adapter's own base model", origin, subject, expected, found, adapter.base_model_name);
+    Fail(ErrorCode::kMismatch,
+         "[{}] {}: expected {} (the loaded model), found {} (the adapter was trained for {}); use "
+         "the adapter's own base model",
+         origin, subject, expected, found, adapter.base_model_name);
   };
   if (adapter.architecture != config.architecture) {
     mismatch("architecture", config.architecture, adapter.architecture);
@@ -92,8 +96,10 @@ void CheckBelongs(const AdapterConfig& adapter, const ModelConfig& config, const
 // LoRA shapes depend on the base's sizes, which the adapter file alone does not know.
 void CheckDelta(const LowRankMap& delta, int out, int in, const std::string& origin, int layer, const char* name) {
   if (delta.up.rows != static_cast<size_t>(out) || delta.down.cols != static_cast<size_t>(in)) {
-    Fail(ErrorCode::kMismatch, "[{}] blk.{}.{}.lora: expected a delta of [{}, {}], found [{}, {}]; use the adapter's own "
-         "base model", origin, layer, name, out, in, delta.up.rows, delta.down.cols);
+    Fail(ErrorCode::kMismatch,
+         "[{}] blk.{}.{}.lora: expected a delta of [{}, {}], found [{}, {}]; use the adapter's own "
+         "base model",
+         origin, layer, name, out, in, delta.up.rows, delta.down.cols);
   }
 }
 

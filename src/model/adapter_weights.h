@@ -25,10 +25,10 @@ struct BranchGate {
   std::vector<float> decision_weight;  // [d]
   float decision_bias = 0;
   LowRankMap low_rank;
-  kernels::PackedMatrix vector;        // [d, d]
-  std::vector<float> bias;             // [d], low-rank and vector
+  kernels::PackedMatrix vector;  // [d, d]
+  std::vector<float> bias;       // [d], low-rank and vector
   // The skip path.
-  std::vector<float> skip_bias;        // [d], empty = none
+  std::vector<float> skip_bias;  // [d], empty = none
   std::optional<LowRankMap> skip_map;
 };
 

@@ -23,8 +23,8 @@ struct Range {
 void CheckRanges(const std::string& origin, std::initializer_list<Range> ranges) {
   for (const Range& r : ranges) {
     if (r.value < r.low || r.value > r.high) {
-      Fail(ErrorCode::kCorruptData, "[{}] {}: expected {} to {}, found {}; the file is damaged or not supported", origin,
-           r.name, r.low, r.high, r.value);
+      Fail(ErrorCode::kCorruptData, "[{}] {}: expected {} to {}, found {}; the file is damaged or not supported",
+           origin, r.name, r.low, r.high, r.value);
     }
   }
 }
@@ -41,8 +41,10 @@ void Validate(const std::string& origin, const ModelConfig& c) {
                        {"vocabulary size", c.vocab_size, 1, kMaxVocabSize},
                        {"context length", c.context_length, 1, 1 << 24}});
   if (c.num_heads % c.num_kv_heads != 0 || c.head_dim % 2 != 0) {
-    Fail(ErrorCode::kCorruptData, "[{}] attention: expected an even head size and heads a multiple of KV heads, found "
-         "head size {}, {} heads, {} KV heads; the file is damaged", origin, c.head_dim, c.num_heads, c.num_kv_heads);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] attention: expected an even head size and heads a multiple of KV heads, found "
+         "head size {}, {} heads, {} KV heads; the file is damaged",
+         origin, c.head_dim, c.num_heads, c.num_kv_heads);
   }
   if (!(c.norm_eps > 0.0F && c.norm_eps < 1.0F)) {
     Fail(ErrorCode::kCorruptData, "[{}] norm epsilon: expected a number in (0, 1), found {}; the file is damaged",
@@ -77,8 +79,10 @@ std::string KnownArchitectures() {
 
 std::vector<float> RopeFrequencies(double base, int dims, double factor) {
   if (!(base > 0.0 && base < 1e12 && factor > 0.0 && factor < 1e6)) {
-    Fail(ErrorCode::kCorruptData, "[model] RoPE: expected a base in (0, 1e12) and a factor in (0, 1e6), found {} and {}; "
-         "the file is damaged", base, factor);
+    Fail(ErrorCode::kCorruptData,
+         "[model] RoPE: expected a base in (0, 1e12) and a factor in (0, 1e6), found {} and {}; "
+         "the file is damaged",
+         base, factor);
   }
   std::vector<float> inv_freq(static_cast<size_t>(dims / 2));
   for (size_t i = 0; i < inv_freq.size(); ++i) {
@@ -114,8 +118,10 @@ ModelConfig ReadCommonGguf(const GgufFile& file) {
   c.head_dim = ToInt(file.GetUint(p + "attention.key_length", default_head));
   if (const uint64_t v = file.GetUint(p + "attention.value_length", static_cast<uint64_t>(c.head_dim));
       v != static_cast<uint64_t>(c.head_dim)) {
-    Fail(ErrorCode::kUnsupported, "[{}] {}attention.value_length: expected the key length {}, found {}; gateskip has no "
-         "separate value size", file.origin(), p, c.head_dim, v);
+    Fail(ErrorCode::kUnsupported,
+         "[{}] {}attention.value_length: expected the key length {}, found {}; gateskip has no "
+         "separate value size",
+         file.origin(), p, c.head_dim, v);
   }
   const TensorView* embedding = file.FindTensor("token_embd.weight");
   if (embedding == nullptr || embedding->shape.size() != 2) {
@@ -162,8 +168,10 @@ ModelConfig ReadConfig(const GgufFile& file) {
   const std::string_view name = file.GetString("general.architecture");
   const Architecture* architecture = FindByGgufName(name);
   if (architecture == nullptr) {
-    Fail(ErrorCode::kUnsupported, "[{}] general.architecture: expected one of {}, found {}; gateskip cannot run this "
-         "model yet", file.origin(), KnownArchitectures(), name);
+    Fail(ErrorCode::kUnsupported,
+         "[{}] general.architecture: expected one of {}, found {}; gateskip cannot run this "
+         "model yet",
+         file.origin(), KnownArchitectures(), name);
   }
   return architecture->from_gguf(file);
 }
@@ -172,8 +180,10 @@ ModelConfig ReadConfig(const HubDirectory& directory) {
   const std::string type = GetString(directory.config(), "model_type", directory.origin());
   const Architecture* architecture = FindByHubType(type);
   if (architecture == nullptr) {
-    Fail(ErrorCode::kUnsupported, "[{}] model_type: expected llama or gemma3_text, found {}; gateskip cannot run this "
-         "model yet", directory.origin(), type);
+    Fail(ErrorCode::kUnsupported,
+         "[{}] model_type: expected llama or gemma3_text, found {}; gateskip cannot run this "
+         "model yet",
+         directory.origin(), type);
   }
   return architecture->from_hub(directory);
 }

@@ -14,8 +14,8 @@ namespace gateskip {
 class HubDirectory;
 
 struct LayerAttention {
-  int64_t window = 0;            // sliding window in tokens: a row sees itself and window - 1 before it; 0 = all
-  std::vector<float> inv_freq;   // [rope_dims / 2] RoPE frequencies, scaling included
+  int64_t window = 0;           // sliding window in tokens: a row sees itself and window - 1 before it; 0 = all
+  std::vector<float> inv_freq;  // [rope_dims / 2] RoPE frequencies, scaling included
 };
 
 struct ModelConfig {
@@ -30,12 +30,12 @@ struct ModelConfig {
   int vocab_size = 0;
   int context_length = 0;
   float norm_eps = 1e-5F;
-  float embedding_scale = 1.0F;      // token embeddings are multiplied by it (Gemma: sqrt(d))
-  float attention_scale = 0.0F;      // of the scores
+  float embedding_scale = 1.0F;  // token embeddings are multiplied by it (Gemma: sqrt(d))
+  float attention_scale = 0.0F;  // of the scores
   kernels::RopeLayout rope_layout = kernels::RopeLayout::kHalves;
   kernels::Activation activation = kernels::Activation::kSilu;
-  bool qk_norm = false;              // RMS norm on every query and key head (Gemma 3)
-  bool post_norms = false;           // RMS norm on each branch's output, before the residual add (Gemma 3)
+  bool qk_norm = false;     // RMS norm on every query and key head (Gemma 3)
+  bool post_norms = false;  // RMS norm on each branch's output, before the residual add (Gemma 3)
   // Added to every norm weight after reading: hub checkpoints of Gemma store w - 1, GGUF stores w.
   float norm_weight_shift = 0.0F;
   std::vector<LayerAttention> layers;  // [num_layers]

@@ -33,8 +33,10 @@ ModelConfig FromGguf(const GgufFile& file) {
   ModelConfig config = ReadCommonGguf(file);
   const auto window = static_cast<int64_t>(file.GetUint("gemma3.attention.sliding_window"));
   if (window < 1 || window > (1 << 24)) {
-    Fail(ErrorCode::kCorruptData, "[{}] gemma3.attention.sliding_window: expected 1 to 2^24, found {}; the file is "
-         "damaged", file.origin(), window);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] gemma3.attention.sliding_window: expected 1 to 2^24, found {}; the file is "
+         "damaged",
+         file.origin(), window);
   }
   SetGemma(&config, window, kGlobalEvery, file.GetFloat("gemma3.rope.freq_base", 1e6),
            file.GetFloat("gemma3.rope.scaling.factor", 1.0), kLocalRopeBase);
@@ -55,8 +57,10 @@ ModelConfig FromHub(const HubDirectory& directory) {
   const auto window = GetInt(json, "sliding_window", origin);
   const auto every = GetInt(json, "sliding_window_pattern", origin, kGlobalEvery);
   if (window < 1 || every < 1 || every > kMaxLayers) {
-    Fail(ErrorCode::kCorruptData, "[{}] sliding_window, sliding_window_pattern: expected positive numbers, found {} and "
-         "{}; the file is damaged", origin, window, every);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] sliding_window, sliding_window_pattern: expected positive numbers, found {} and "
+         "{}; the file is damaged",
+         origin, window, every);
   }
   SetGemma(&config, window, static_cast<int>(every), GetNumber(json, "rope_theta", origin, 1e6), factor,
            GetNumber(json, "rope_local_base_freq", origin, kLocalRopeBase));

@@ -20,19 +20,23 @@ void SetLayers(ModelConfig* config, const std::vector<float>& inv_freq) {
 ModelConfig FromGguf(const GgufFile& file) {
   ModelConfig config = ReadCommonGguf(file);
   config.rope_layout = kernels::RopeLayout::kInterleaved;  // the converter permutes Q and K for it
-  const auto dims = static_cast<int>(
-      file.GetUint("llama.rope.dimension_count", static_cast<uint64_t>(config.head_dim)));
+  const auto dims =
+      static_cast<int>(file.GetUint("llama.rope.dimension_count", static_cast<uint64_t>(config.head_dim)));
   const std::string_view scaling = file.GetString("llama.rope.scaling.type", "none");
   double factor = 1.0;
   if (scaling == "linear") {
     factor = file.GetFloat("llama.rope.scaling.factor");
   } else if (scaling != "none") {
-    Fail(ErrorCode::kUnsupported, "[{}] llama.rope.scaling.type: expected none or linear, found {}; this model needs "
-         "a RoPE variant that gateskip does not have", file.origin(), scaling);
+    Fail(ErrorCode::kUnsupported,
+         "[{}] llama.rope.scaling.type: expected none or linear, found {}; this model needs "
+         "a RoPE variant that gateskip does not have",
+         file.origin(), scaling);
   }
   if (dims <= 0 || dims > config.head_dim || dims % 2 != 0) {
-    Fail(ErrorCode::kCorruptData, "[{}] llama.rope.dimension_count: expected an even number up to the head size {}, "
-         "found {}; the file is damaged", file.origin(), config.head_dim, dims);
+    Fail(ErrorCode::kCorruptData,
+         "[{}] llama.rope.dimension_count: expected an even number up to the head size {}, "
+         "found {}; the file is damaged",
+         file.origin(), config.head_dim, dims);
   }
   std::vector<float> inv_freq = RopeFrequencies(file.GetFloat("llama.rope.freq_base", 10000.0), dims, factor);
   if (const TensorView* factors = file.FindTensor("rope_freqs.weight")) {  // Llama 3.1 long-context factors
@@ -69,16 +73,18 @@ ModelConfig FromHub(const HubDirectory& directory) {
   std::vector<float> inv_freq =
       RopeFrequencies(GetNumber(json, "rope_theta", directory.origin(), 10000.0), config.head_dim, 1.0);
   if (const auto scaling = json.find("rope_scaling"); scaling != json.end() && scaling->is_object()) {
-    const std::string type = GetString(*scaling, scaling->contains("rope_type") ? "rope_type" : "type",
-                                       directory.origin());
+    const std::string type =
+        GetString(*scaling, scaling->contains("rope_type") ? "rope_type" : "type", directory.origin());
     if (type == "llama3") {
       ScaleLlama3(*scaling, directory.origin(), &inv_freq);
     } else if (type == "linear") {
       const double factor = GetNumber(*scaling, "factor", directory.origin());
       for (float& f : inv_freq) f = static_cast<float>(f / factor);
     } else if (type != "default") {
-      Fail(ErrorCode::kUnsupported, "[{}] rope_scaling.rope_type: expected default, linear or llama3, found {}; this "
-           "model needs a RoPE variant that gateskip does not have", directory.origin(), type);
+      Fail(ErrorCode::kUnsupported,
+           "[{}] rope_scaling.rope_type: expected default, linear or llama3, found {}; this "
+           "model needs a RoPE variant that gateskip does not have",
+           directory.origin(), type);
     }
   }
   SetLayers(&config, inv_freq);
@@ -90,10 +96,10 @@ std::string HubTensorName(std::string_view canonical) {
   if (canonical == "output_norm.weight") return "model.norm.weight";
   if (canonical == "output.weight") return "lm_head.weight";
   static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-      {"attn_norm.weight", "input_layernorm.weight"},      {"attn_q.weight", "self_attn.q_proj.weight"},
-      {"attn_k.weight", "self_attn.k_proj.weight"},        {"attn_v.weight", "self_attn.v_proj.weight"},
-      {"attn_output.weight", "self_attn.o_proj.weight"},   {"ffn_norm.weight", "post_attention_layernorm.weight"},
-      {"ffn_gate.weight", "mlp.gate_proj.weight"},         {"ffn_up.weight", "mlp.up_proj.weight"},
+      {"attn_norm.weight", "input_layernorm.weight"},    {"attn_q.weight", "self_attn.q_proj.weight"},
+      {"attn_k.weight", "self_attn.k_proj.weight"},      {"attn_v.weight", "self_attn.v_proj.weight"},
+      {"attn_output.weight", "self_attn.o_proj.weight"}, {"ffn_norm.weight", "post_attention_layernorm.weight"},
+      {"ffn_gate.weight", "mlp.gate_proj.weight"},       {"ffn_up.weight", "mlp.up_proj.weight"},
       {"ffn_down.weight", "mlp.down_proj.weight"},
   };
   const auto block = ParseBlockTensor(canonical);

@@ -100,7 +100,8 @@ void Decide(const Transformer& model, int branch, Step& step) {
   const size_t n = step.rows.size();
   const BranchGate* gate = GateOf(model, branch, step);
   const auto asks = [&](const StepRow& row) { return row.plan->NeedsImportance(branch, row.position); };
-  const bool evaluate = gate != nullptr && (step.record_importance || std::any_of(step.rows.begin(), step.rows.end(), asks));
+  const bool evaluate =
+      gate != nullptr && (step.record_importance || std::any_of(step.rows.begin(), step.rows.end(), asks));
   if (evaluate) EvaluateGate(model, *gate, step);
   if (step.record_importance) {
     for (size_t r = 0; r < n; ++r) {
@@ -135,9 +136,8 @@ void ApplyKvRule(const Transformer& model, int layer, Step& step) {
   }
   for (int32_t r : step.skipped) {
     const StepRow& row = step.rows[static_cast<size_t>(r)];
-    const uint16_t source = rule == KvRule::kDrop
-                                ? kernels::kKvDropped
-                                : row.sequence->Source(static_cast<size_t>(below), row.position);
+    const uint16_t source =
+        rule == KvRule::kDrop ? kernels::kKvDropped : row.sequence->Source(static_cast<size_t>(below), row.position);
     row.sequence->SetSource(l, row.position, source);
   }
 }

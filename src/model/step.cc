@@ -22,7 +22,8 @@ Step::Step(const ModelConfig& config, kernels::KvType kv_type, size_t max_row_co
   gate.Reserve(max_rows, static_cast<size_t>(config.ffn_size));
   up.Reserve(max_rows, static_cast<size_t>(config.ffn_size));
   for (const LayerAttention& layer : config.layers) {
-    const auto known = std::ranges::find_if(rope, [&](const auto& table) { return table.inv_freq() == layer.inv_freq; });
+    const auto known =
+        std::ranges::find_if(rope, [&](const auto& table) { return table.inv_freq() == layer.inv_freq; });
     rope_of_layer.push_back(static_cast<size_t>(known - rope.begin()));
     if (known == rope.end()) rope.emplace_back(layer.inv_freq);
   }

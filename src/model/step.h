@@ -33,18 +33,18 @@ class Step {
   Step(const ModelConfig& config, kernels::KvType kv_type, size_t max_rows, size_t max_logit_rows);
 
   // --- input -------------------------------------------------------------------------------------------
-  std::vector<StepRow> rows;         // ascending positions within a sequence
-  bool use_adapter = true;           // false: the plain model
-  bool record_importance = false;    // evaluate every gate and keep its importance
+  std::vector<StepRow> rows;       // ascending positions within a sequence
+  bool use_adapter = true;         // false: the plain model
+  bool record_importance = false;  // evaluate every gate and keep its importance
 
   // If set, logits are handed over in tiles of at most max_logit_rows instead of being kept: `first` counts the
   // rows that want logits. Scoring a long text needs no [tokens, vocab] buffer then.
   std::function<void(size_t first, ConstMatrixView logits)> on_logits;
 
   // --- results -----------------------------------------------------------------------------------------
-  MatrixView logits;                 // [rows that want logits, in order; vocab], unless on_logits took them
-  std::vector<uint8_t> events;       // [branches][rows] RowEvent bits
-  std::vector<float> importances;    // [branches][rows], if recorded; 1 where there is no gate
+  MatrixView logits;               // [rows that want logits, in order; vocab], unless on_logits took them
+  std::vector<uint8_t> events;     // [branches][rows] RowEvent bits
+  std::vector<float> importances;  // [branches][rows], if recorded; 1 where there is no gate
 
   uint8_t& event(int branch, size_t row) { return events[static_cast<size_t>(branch) * rows.size() + row]; }
   SkipCounts Counts(size_t first_row, size_t last_row) const;  // rows [first, last)
@@ -52,17 +52,17 @@ class Step {
   // --- workspace, named as in the papers ---------------------------------------------------------------
   size_t max_rows, max_logit_rows;
   kernels::KvShape kv_shape;
-  MatrixView x;                      // [rows, d] residual stream
-  MatrixView h;                      // [rows, d] the branch's normalised input
-  RowList kept, skipped, wanted;     // of the branch at hand | that want logits: indices into rows
-  std::vector<float> importance;     // [rows]
-  std::vector<int32_t> positions;    // of the kept (or skipped) rows
+  MatrixView x;                          // [rows, d] residual stream
+  MatrixView h;                          // [rows, d] the branch's normalised input
+  RowList kept, skipped, wanted;         // of the branch at hand | that want logits: indices into rows
+  std::vector<float> importance;         // [rows]
+  std::vector<int32_t> positions;        // of the kept (or skipped) rows
   std::vector<kernels::RopeTable> rope;  // one per distinct set of frequencies
   std::vector<size_t> rope_of_layer;     // [layers] index into rope
   std::vector<kernels::AttentionRow> attention_rows;
   kernels::PackedRows packed;
-  Matrix x_buffer, h_buffer, q, k, v, attended, branch_out, gate, up, low_rank, gate_values, gate_logits,
-      head_input, logits_buffer;
+  Matrix x_buffer, h_buffer, q, k, v, attended, branch_out, gate, up, low_rank, gate_values, gate_logits, head_input,
+      logits_buffer;
 };
 
 }  // namespace gateskip

@@ -49,9 +49,10 @@ class Binder {
   const TensorView& Require(const std::string& name, const std::vector<int64_t>& shape) const {
     const TensorView* tensor = source_.Find(name);
     if (tensor == nullptr || tensor->shape != shape) {
-      Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected shape {}, found {}; the file does not hold the model its "
-           "metadata describes", source_.origin(), name, ShapeText(shape),
-           tensor == nullptr ? "no such tensor" : ShapeText(tensor->shape));
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected shape {}, found {}; the file does not hold the model its "
+           "metadata describes",
+           source_.origin(), name, ShapeText(shape), tensor == nullptr ? "no such tensor" : ShapeText(tensor->shape));
     }
     return *tensor;
   }

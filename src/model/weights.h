@@ -22,7 +22,8 @@ class WeightSource {
   virtual void Release(const TensorView& tensor) const = 0;  // its pages are no longer needed
 };
 std::unique_ptr<WeightSource> MakeWeightSource(std::shared_ptr<const GgufFile> file);
-std::unique_ptr<WeightSource> MakeWeightSource(std::shared_ptr<const HubDirectory> directory, const ModelConfig& config);
+std::unique_ptr<WeightSource> MakeWeightSource(std::shared_ptr<const HubDirectory> directory,
+                                               const ModelConfig& config);
 
 struct LayerWeights {
   std::vector<float> attn_norm;       // [d]

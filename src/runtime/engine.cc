@@ -17,8 +17,10 @@ constexpr size_t kLogitTileFloats = size_t{4} << 20;
 
 int ContextLength(const EngineOptions& options, const ModelConfig& config) {
   if (options.context_length < 0 || options.context_length > config.context_length) {
-    Fail(ErrorCode::kInvalidArgument, "[options] context length: expected 0 (the default) to {} (the model's own), found "
-         "{}; pass -c", config.context_length, options.context_length);
+    Fail(ErrorCode::kInvalidArgument,
+         "[options] context length: expected 0 (the default) to {} (the model's own), found "
+         "{}; pass -c",
+         config.context_length, options.context_length);
   }
   return options.context_length == 0 ? std::min(config.context_length, kDefaultContextCap) : options.context_length;
 }
@@ -91,13 +93,15 @@ void Engine::Impl::CheckIds(std::span<const int32_t> ids, const char* subject) c
          subject);
   }
   if (ids.size() > static_cast<size_t>(info.context_length)) {
-    Fail(ErrorCode::kLimitExceeded, "[{}] tokens: expected at most {} (the context length), found {}; shorten the text or "
-         "raise -c", subject, info.context_length, ids.size());
+    Fail(ErrorCode::kLimitExceeded,
+         "[{}] tokens: expected at most {} (the context length), found {}; shorten the text or "
+         "raise -c",
+         subject, info.context_length, ids.size());
   }
   for (int32_t id : ids) {
     if (id < 0 || id >= info.vocab_size) {
-      Fail(ErrorCode::kInvalidArgument, "[{}] token id: expected 0 to {}, found {}; use this model's tokenizer", subject,
-           info.vocab_size - 1, id);
+      Fail(ErrorCode::kInvalidArgument, "[{}] token id: expected 0 to {}, found {}; use this model's tokenizer",
+           subject, info.vocab_size - 1, id);
     }
   }
 }

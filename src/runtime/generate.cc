@@ -54,7 +54,8 @@ class TextSink {
 size_t Engine::Impl::ReusablePrefix(std::span<const int32_t> prompt, const BudgetOptions& budget) const {
   if (!SamePlans(budget, cached_budget)) return 0;
   // Decoded positions ran under the decode plan; as part of a prompt they would run under the prefill plan.
-  const size_t usable = budget.prefill == budget.decode ? cached_ids.size() : std::min(cached_ids.size(), cached_prompt);
+  const size_t usable =
+      budget.prefill == budget.decode ? cached_ids.size() : std::min(cached_ids.size(), cached_prompt);
   const size_t longest = std::min(usable, prompt.size() - 1);  // the last row must run: its logits are needed
   return static_cast<size_t>(
       std::mismatch(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(longest), cached_ids.begin()).first -

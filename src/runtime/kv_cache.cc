@@ -23,8 +23,10 @@ void KvCache::Grow(KvSequence* sequence, size_t length) {
         pages_.emplace_back(page_bytes_);
         free_.push_back(pages_.back().data());
       } catch (const std::bad_alloc&) {
-        Fail(ErrorCode::kLimitExceeded, "[kv] memory: expected room for a page of {} bytes, found none ({} in use); use a "
-             "shorter context", page_bytes_, bytes());
+        Fail(ErrorCode::kLimitExceeded,
+             "[kv] memory: expected room for a page of {} bytes, found none ({} in use); use a "
+             "shorter context",
+             page_bytes_, bytes());
       }
     }
     sequence->pages.push_back(free_.back());

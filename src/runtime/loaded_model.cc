@@ -30,7 +30,8 @@ double ExtraFactor(const ModelWeights& weights, double dense_elements, bool exac
 
 std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   if (options.threads < 0 || options.threads > 256) {
-    Fail(ErrorCode::kInvalidArgument, "[options] threads: expected 0 (all cores) to 256, found {}; pass -t", options.threads);
+    Fail(ErrorCode::kInvalidArgument, "[options] threads: expected 0 (all cores) to 256, found {}; pass -t",
+         options.threads);
   }
   const bool exact = options.compute == ComputeType::kF32;
   const auto format = exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative;
@@ -58,8 +59,10 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
     file = gguf;
   }
   if (tokenizer->vocab_size() > config.vocab_size) {
-    Fail(ErrorCode::kCorruptData, "[{}] vocabulary: expected at most {} tokens (rows of the embedding), found {}; the file "
-         "is damaged", options.model_path, config.vocab_size, tokenizer->vocab_size());
+    Fail(ErrorCode::kCorruptData,
+         "[{}] vocabulary: expected at most {} tokens (rows of the embedding), found {}; the file "
+         "is damaged",
+         options.model_path, config.vocab_size, tokenizer->vocab_size());
   }
 
   // Read before the weights are packed: a bad adapter is refused at once.
@@ -71,7 +74,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   ModelWeights weights = BindWeights(*source, config, format, *pool);
   LayerDims dims = DimsOf(config);
   const CostModel plain(dims);
-  dims.extra_factor = ExtraFactor(weights, plain.dense_per_row() , exact);
+  dims.extra_factor = ExtraFactor(weights, plain.dense_per_row(), exact);
   const CostModel gated = adapter ? CostModel(dims, adapter->config) : plain;
   uint64_t file_bytes = 0;
   if (std::filesystem::is_regular_file(options.model_path, ignored)) {
@@ -90,8 +93,10 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
 
 SkipPlanPtr MakePlan(const LoadedModel& model, const BudgetOptions& options, double budget) {
   if (!(budget >= 0.0 && budget <= kMaxBudget)) {
-    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected a number in [0, {}], found {}; pass the share of the "
-         "ungated layer cost to save, e.g. 0.25", kMaxBudget, budget);
+    Fail(ErrorCode::kInvalidArgument,
+         "[budget] value: expected a number in [0, {}], found {}; pass the share of the "
+         "ungated layer cost to save, e.g. 0.25",
+         kMaxBudget, budget);
   }
   if (budget == 0.0) return DensePlan();
   const auto& adapter = model.transformer->adapter;
@@ -105,8 +110,10 @@ SkipPlanPtr MakePlan(const LoadedModel& model, const BudgetOptions& options, dou
                       with_adapter ? adapter->config.always_run_positions : 1, budget, options.policy_seed);
   }
   if (!with_adapter) {
-    Fail(ErrorCode::kInvalidArgument, "[budget] value: expected 0 without an adapter, found {}; load one with --adapter "
-         "or use --policy random", budget);
+    Fail(ErrorCode::kInvalidArgument,
+         "[budget] value: expected 0 without an adapter, found {}; load one with --adapter "
+         "or use --policy random",
+         budget);
   }
   return GatesPlan(adapter->config, budget);
 }

@@ -73,9 +73,12 @@ Engine::BenchResult Engine::Bench(std::span<const int32_t> ids, int decode_token
   Impl& e = *impl_;
   e.cancelled.store(false, std::memory_order_relaxed);
   e.CheckIds(ids, "bench");
-  if (decode_tokens < 0 || ids.size() + static_cast<size_t>(decode_tokens) > static_cast<size_t>(e.info.context_length)) {
-    Fail(ErrorCode::kLimitExceeded, "[bench] tokens: expected prompt and decoded tokens to fit the context of {}, found {} "
-         "and {}; pass smaller -p and -n or a larger -c", e.info.context_length, ids.size(), decode_tokens);
+  if (decode_tokens < 0 ||
+      ids.size() + static_cast<size_t>(decode_tokens) > static_cast<size_t>(e.info.context_length)) {
+    Fail(ErrorCode::kLimitExceeded,
+         "[bench] tokens: expected prompt and decoded tokens to fit the context of {}, found {} "
+         "and {}; pass smaller -p and -n or a larger -c",
+         e.info.context_length, ids.size(), decode_tokens);
   }
   const CallPlans plans = e.MakePlans(budget);
   BenchResult result;

@@ -43,8 +43,10 @@ SelfTestRun Run(const LoadedModel& model, const std::vector<int32_t>& ids, doubl
 
 [[noreturn]] void FailTest(const std::string& origin, const std::string& subject, const std::string& expected,
                            const std::string& found) {
-  Fail(ErrorCode::kMismatch, "[{}] self-test, {}: expected {}, found {}; the adapter or its base model is damaged, or "
-       "they do not belong together", origin, subject, expected, found);
+  Fail(ErrorCode::kMismatch,
+       "[{}] self-test, {}: expected {}, found {}; the adapter or its base model is damaged, or "
+       "they do not belong together",
+       origin, subject, expected, found);
 }
 
 }  // namespace

@@ -116,7 +116,8 @@ void DequantizeBlock(DType dtype, Bytes p, float* out) {
 
 void Dequantize(DType dtype, std::span<const std::byte> blocks, std::span<float> out) {
   const DTypeInfo& info = GetDTypeInfo(dtype);
-  GS_CHECK(out.size() % info.block_elements == 0 && blocks.size() == out.size() / info.block_elements * info.block_bytes);
+  GS_CHECK(out.size() % info.block_elements == 0 &&
+           blocks.size() == out.size() / info.block_elements * info.block_bytes);
   for (size_t b = 0; b < out.size() / info.block_elements; ++b) {
     DequantizeBlock(dtype, blocks.data() + b * info.block_bytes, out.data() + b * info.block_elements);
   }
@@ -145,7 +146,7 @@ uint16_t FloatToHalf(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
   const uint32_t magnitude = bits & 0x7FFFFFFF;
-  if (magnitude > 0x7F800000) return static_cast<uint16_t>(sign | 0x7E00);  // NaN
+  if (magnitude > 0x7F800000) return static_cast<uint16_t>(sign | 0x7E00);   // NaN
   if (magnitude >= 0x477FF000) return static_cast<uint16_t>(sign | 0x7C00);  // rounds to infinity
   if (magnitude < 0x38800000) {  // subnormal half: let the FPU round at the right bit
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;

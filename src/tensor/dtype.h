@@ -26,8 +26,8 @@ enum class DType : uint8_t {
 inline constexpr int kNumDTypes = 11;
 
 struct DTypeInfo {
-  std::string_view name;   // as llama.cpp and GGUF tools print it: "Q4_1", "F32", ...
-  uint32_t block_elements; // elements per block, 1 for plain types
+  std::string_view name;    // as llama.cpp and GGUF tools print it: "Q4_1", "F32", ...
+  uint32_t block_elements;  // elements per block, 1 for plain types
   uint32_t block_bytes;
 };
 

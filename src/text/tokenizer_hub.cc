@@ -93,7 +93,8 @@ CharBpeOptions RecogniseSpaces(const Json& root, const std::string& origin) {
     } else if (type != "Replace" || StringOr(Member(*step, "pattern"), "String", "") != " " ||
                StringOr(*step, "content", "") != kSpaceMark) {
       Fail(ErrorCode::kUnsupported,
-           "[{}] normalizer: expected Prepend and Replace of spaces by U+2581, found {}; gateskip cannot prepare text as "
+           "[{}] normalizer: expected Prepend and Replace of spaces by U+2581, found {}; gateskip cannot prepare text "
+           "as "
            "this model does",
            origin, type);
     }
@@ -123,8 +124,8 @@ struct TokenTable {
 
   void Put(int64_t id, std::string_view text, TokenType type, const std::string& origin) {
     if (id < 0 || id > kMaxTokenId) {
-      Fail(ErrorCode::kCorruptData, "[{}] token id: expected 0 to {}, found {}; the file is damaged", origin, kMaxTokenId,
-           id);
+      Fail(ErrorCode::kCorruptData, "[{}] token id: expected 0 to {}, found {}; the file is damaged", origin,
+           kMaxTokenId, id);
     }
     const auto i = static_cast<size_t>(id);
     if (i >= texts.size()) {
@@ -142,8 +143,8 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
   const Json& model = Member(root, "model");
   const Json& vocab = Member(model, "vocab");
   if (!vocab.is_object()) {
-    Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected an object of tokens, found {}; the file is damaged", origin,
-         vocab.type_name());
+    Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected an object of tokens, found {}; the file is damaged",
+         origin, vocab.type_name());
   }
   const bool byte_fallback = BoolOr(model, "byte_fallback", false);
   const std::string_view unknown = StringOr(model, "unk_token", "");
@@ -153,7 +154,7 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
       Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected integer ids, found {}; the file is damaged", origin,
            id.type_name());
     }
-    const TokenType type = text == unknown && !unknown.empty()     ? TokenType::kUnknown
+    const TokenType type = text == unknown && !unknown.empty() ? TokenType::kUnknown
                            : byte_fallback && IsByteName(text) ? TokenType::kByte
                                                                : TokenType::kNormal;
     table.Put(id.get<int64_t>(), text, type, origin);
@@ -161,14 +162,16 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
   for (const Json& token : Member(root, "added_tokens")) {
     const Json& content = Member(token, "content");
     if (!content.is_string()) {
-      Fail(ErrorCode::kCorruptData, "[{}] added_tokens: expected objects with id and content, found another; the file is "
-           "damaged", origin);
+      Fail(ErrorCode::kCorruptData,
+           "[{}] added_tokens: expected objects with id and content, found another; the file is "
+           "damaged",
+           origin);
     }
     const int64_t id = GetInt(token, "id", origin);
     const auto& text = content.get_ref<const std::string&>();
     const bool is_unknown = text == unknown && !unknown.empty();
     table.Put(id, text,
-              is_unknown                           ? TokenType::kUnknown
+              is_unknown                        ? TokenType::kUnknown
               : BoolOr(token, "special", false) ? TokenType::kControl
                                                 : TokenType::kUserDefined,
               origin);
@@ -196,8 +199,10 @@ std::vector<std::pair<std::string_view, std::string_view>> ReadMerges(const Json
       }
     }
     if (left.empty() || right.empty()) {
-      Fail(ErrorCode::kCorruptData, "[{}] model.merges: expected pairs of texts, found rule {} without both; the file is "
-           "damaged", origin, pairs.size());
+      Fail(ErrorCode::kCorruptData,
+           "[{}] model.merges: expected pairs of texts, found rule {} without both; the file is "
+           "damaged",
+           origin, pairs.size());
     }
     pairs.emplace_back(left, right);
   }
@@ -241,7 +246,8 @@ bool AddsBos(const Json& config, const Json& root) {
   for (const Json* step : Steps(Member(root, "post_processor"), "processors")) {
     if (StringOr(*step, "type", "") != "TemplateProcessing") continue;
     const Json& single = Member(*step, "single");
-    if (single.is_array() && !single.empty() && single[0].is_object() && single[0].contains("SpecialToken")) return true;
+    if (single.is_array() && !single.empty() && single[0].is_object() && single[0].contains("SpecialToken"))
+      return true;
   }
   return false;
 }
@@ -254,8 +260,9 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& 
   const Json config = ReadConfigIfThere(directory + "/tokenizer_config.json");
   const Json& model = Member(root, "model");
   if (StringOr(model, "type", "BPE") != "BPE" || !model.is_object()) {
-    Fail(ErrorCode::kUnsupported, "[{}] model.type: expected BPE, found {}; gateskip cannot tokenise for this model yet",
-         origin, model.is_object() ? StringOr(model, "type", "") : "none");
+    Fail(ErrorCode::kUnsupported,
+         "[{}] model.type: expected BPE, found {}; gateskip cannot tokenise for this model yet", origin,
+         model.is_object() ? StringOr(model, "type", "") : "none");
   }
   TokenTable table = ReadTokens(root, origin);
   Vocabulary vocabulary(origin, table.texts, std::move(table.types));

@@ -85,8 +85,8 @@ BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_
   const int64_t d = c.hidden_size;
   model.embedding = load.Matrix("token_embd.weight", c.vocab_size, d);
   model.output_norm = load.Norm("output_norm.weight", d);
-  model.head = file.FindTensor("output.weight") != nullptr ? load.Matrix("output.weight", c.vocab_size, d)
-                                                           : model.embedding;
+  model.head =
+      file.FindTensor("output.weight") != nullptr ? load.Matrix("output.weight", c.vocab_size, d) : model.embedding;
   std::vector<std::vector<float>> known;
   for (int l = 0; l < c.num_layers; ++l) {
     const std::string p = fmt::format("blk.{}.", l);

@@ -166,13 +166,17 @@ RunLock::RunLock(const std::string& run_directory) {
   const std::string path = (fs::path(run_directory) / "lock").string();
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) {
-    Fail(ErrorCode::kIo, "[{}] run directory: expected to create a lock file in it, found: {}; check the path and its "
-         "permissions", run_directory, std::strerror(errno));
+    Fail(ErrorCode::kIo,
+         "[{}] run directory: expected to create a lock file in it, found: {}; check the path and its "
+         "permissions",
+         run_directory, std::strerror(errno));
   }
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd_);
-    Fail(ErrorCode::kIo, "[{}] run directory: expected it to be free, found another trainer holding its lock; wait "
-         "for it or choose another directory", run_directory);
+    Fail(ErrorCode::kIo,
+         "[{}] run directory: expected it to be free, found another trainer holding its lock; wait "
+         "for it or choose another directory",
+         run_directory);
   }
   // Left behind by a killed trainer; nobody else can be writing now.
   for (const auto& entry : fs::directory_iterator(run_directory)) {

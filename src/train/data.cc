@@ -68,8 +68,10 @@ std::vector<Document> ParseDocuments(const std::string& content, const std::stri
   if (extension == ".json") {
     const Json array = ParseJson(content, path);
     if (!array.is_array()) {
-      Fail(ErrorCode::kCorruptData, "[{}] top level: expected an array of records, found {}; use .jsonl for one record "
-           "per line", path, array.type_name());
+      Fail(ErrorCode::kCorruptData,
+           "[{}] top level: expected an array of records, found {}; use .jsonl for one record "
+           "per line",
+           path, array.type_name());
     }
     for (size_t i = 0; i < array.size(); ++i) documents.push_back(DocumentOf(array[i], path, i + 1));
   } else if (extension == ".jsonl") {
@@ -119,8 +121,8 @@ std::vector<std::vector<int32_t>> TokenizeDocuments(const std::vector<Document>&
     if (document.question.empty() && document.answer.empty()) {
       ids = tokenizer.Encode(document.text, false);
     } else if (chat && pairs++ % 2 == 0) {
-      const std::string text = chat_template.Render(
-          {{"user", document.question}, {"assistant", document.answer}}, false, bos, eos);
+      const std::string text =
+          chat_template.Render({{"user", document.question}, {"assistant", document.answer}}, false, bos, eos);
       ids = tokenizer.Encode(text, true);
       if (tokenizer.add_bos() && !ids.empty() && ids.front() == tokenizer.bos()) ids.erase(ids.begin());
     } else {
@@ -178,8 +180,10 @@ TrainData::TrainData(const std::vector<TrainSource>& sources, const Tokenizer& t
     sources_.emplace_back(std::move(tokens), sequence_length, seed, s,
                           tokenizer.add_bos() ? tokenizer.bos() : std::nullopt);
     if (sources_.back().sequences_per_epoch() == 0) {
-      Fail(ErrorCode::kInvalidArgument, "[{}] training text: expected at least {} tokens, found fewer; use a longer "
-           "file or a shorter sequence length", sources[s].path, sequence_length);
+      Fail(ErrorCode::kInvalidArgument,
+           "[{}] training text: expected at least {} tokens, found fewer; use a longer "
+           "file or a shorter sequence length",
+           sources[s].path, sequence_length);
     }
     total += sources[s].weight;
     cumulative_.push_back(total);
@@ -189,7 +193,8 @@ TrainData::TrainData(const std::vector<TrainSource>& sources, const Tokenizer& t
 
 size_t TrainData::Pick(int64_t n) const {
   const double u = Random(seed_, Stream::kSource, static_cast<uint64_t>(n)).Uniform() * cumulative_.back();
-  const auto at = static_cast<size_t>(std::upper_bound(cumulative_.begin(), cumulative_.end(), u) - cumulative_.begin());
+  const auto at =
+      static_cast<size_t>(std::upper_bound(cumulative_.begin(), cumulative_.end(), u) - cumulative_.begin());
   return std::min(at, cumulative_.size() - 1);
 }
 

@@ -42,8 +42,7 @@ std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequ
   return result;
 }
 
-double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule rule, int64_t sequence,
-                      int64_t length) {
+double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule rule, int64_t sequence, int64_t length) {
   SkipCounts counts(cost.num_branches());
   for (size_t b = 0; b < trace.keep.size(); ++b) {
     const auto rows = static_cast<uint64_t>(length);

@@ -24,7 +24,8 @@ Tensor NormalTensor(at::IntArrayRef shape, double deviation, Random random) {
 }
 
 std::string BranchPrefix(int branch) {
-  return fmt::format("blk.{}.{}.", BranchLayer(branch), KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
+  return fmt::format("blk.{}.{}.", BranchLayer(branch),
+                     KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
 }
 
 // What decides keep for the rows of one branch, and d keep / d z.
@@ -42,8 +43,7 @@ KeepSlope Decide(const Tensor& z, int branch, int64_t batch, const Decisions& de
   float* keep = result.keep.data_ptr<float>();
   float* slope = result.slope.data_ptr<float>();
   float* decided = decided_z.data_ptr<float>();
-  Random noise(decisions.noise_seed, Stream::kNoise,
-               decisions.noise_index * 4096 + static_cast<uint64_t>(branch));
+  Random noise(decisions.noise_seed, Stream::kNoise, decisions.noise_index * 4096 + static_cast<uint64_t>(branch));
   for (int64_t r = 0; r < rows; ++r) {
     const double n = decisions.noise > 0 ? decisions.noise * noise.Logistic() : 0.0;
     const double value = static_cast<double>(logits[r]) + n;
@@ -88,8 +88,8 @@ GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint6
         branch.gate_weight = Add(p + "gate.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
         break;
       case GateKind::kLowRank:
-        branch.gate_down = Add(p + "gate.down", NormalTensor({config_.gate_rank, d}, 0.01, random),
-                               ParameterGroup::kGateWeight);
+        branch.gate_down =
+            Add(p + "gate.down", NormalTensor({config_.gate_rank, d}, 0.01, random), ParameterGroup::kGateWeight);
         branch.gate_up = Add(p + "gate.up", at::zeros({d, config_.gate_rank}, at::kFloat), ParameterGroup::kGateWeight);
         break;
       case GateKind::kVector:
@@ -113,8 +113,8 @@ GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint6
     const char* name;
     LoraPair LayerLora::*pair;
     Tensor BaseLayer::*weight;
-  } kTargets[] = {{"attn_q", &LayerLora::q, &BaseLayer::q},        {"attn_k", &LayerLora::k, &BaseLayer::k},
-                  {"attn_v", &LayerLora::v, &BaseLayer::v},        {"attn_output", &LayerLora::o, &BaseLayer::o},
+  } kTargets[] = {{"attn_q", &LayerLora::q, &BaseLayer::q},         {"attn_k", &LayerLora::k, &BaseLayer::k},
+                  {"attn_v", &LayerLora::v, &BaseLayer::v},         {"attn_output", &LayerLora::o, &BaseLayer::o},
                   {"ffn_gate", &LayerLora::gate, &BaseLayer::gate}, {"ffn_up", &LayerLora::up, &BaseLayer::up},
                   {"ffn_down", &LayerLora::down, &BaseLayer::down}};
   for (int l = 0; l < c.num_layers && config_.lora_rank > 0; ++l) {
@@ -201,8 +201,13 @@ Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const
     kv.k[static_cast<size_t>(layer)] = k;
     kv.v[static_cast<size_t>(layer)] = v;
   }
-  const AttentionShape shape{batch, length, c.num_heads, c.num_kv_heads, c.head_dim,
-                             static_cast<double>(c.attention_scale), c.layers[static_cast<size_t>(layer)].window};
+  const AttentionShape shape{batch,
+                             length,
+                             c.num_heads,
+                             c.num_kv_heads,
+                             c.head_dim,
+                             static_cast<double>(c.attention_scale),
+                             c.layers[static_cast<size_t>(layer)].window};
   const Tensor out = Linear(CausalAttention(q, k, v, shape, visible), w.o, lora.o, use_adapter);
   if (!w.post_attn_norm.defined()) return out;
   return RmsNorm(out, w.post_attn_norm, static_cast<double>(c.norm_eps), base_.dtype);
@@ -344,8 +349,9 @@ void GatedModel::LoadParameters(const Adapter& adapter) {
   for (Parameter& p : parameters_) {
     const auto found = adapter.tensors.find(p.name);
     if (found == adapter.tensors.end() || found->second.shape != p.value.sizes().vec()) {
-      Fail(ErrorCode::kMismatch, "[adapter] tensor {}: expected shape [{}], found {}; the adapter belongs to another model",
-           p.name, fmt::join(p.value.sizes().vec(), ", "),
+      Fail(ErrorCode::kMismatch,
+           "[adapter] tensor {}: expected shape [{}], found {}; the adapter belongs to another model", p.name,
+           fmt::join(p.value.sizes().vec(), ", "),
            found == adapter.tensors.end() ? std::string("none")
                                           : fmt::format("[{}]", fmt::join(found->second.shape, ", ")));
     }

@@ -45,12 +45,12 @@ struct Decisions {
     kMask,        // fixed [branches]: 1 runs
   };
   Kind kind = Kind::kDense;
-  std::vector<float> thresholds;         // kThresholds: [batch]; -infinity = dense. kImportance: [branches]
-  double noise = 0;                      // logistic noise on z, scaled
+  std::vector<float> thresholds;  // kThresholds: [batch]; -infinity = dense. kImportance: [branches]
+  double noise = 0;               // logistic noise on z, scaled
   uint64_t noise_seed = 0, noise_index = 0;
   double temperature = 0.3;
-  bool soft = false;                     // keep = sigmoid((z - threshold) / temperature): gradient checks only
-  std::vector<uint8_t> mask;             // kMask
+  bool soft = false;          // keep = sigmoid((z - threshold) / temperature): gradient checks only
+  std::vector<uint8_t> mask;  // kMask
 };
 
 struct ForwardTrace {

@@ -33,8 +33,8 @@ struct RmsNormFn : Function<RmsNormFn> {
       auto in = Scratch(d);
       auto row = Scratch(d);
       for (int64_t r = begin; r < end; ++r) {
-        inverse.data_ptr<float>()[r] = RmsNormRow(RowAsFloat(x, r, in.data()), weight.data_ptr<float>(),
-                                                  static_cast<float>(eps), row.data(), d);
+        inverse.data_ptr<float>()[r] =
+            RmsNormRow(RowAsFloat(x, r, in.data()), weight.data_ptr<float>(), static_cast<float>(eps), row.data(), d);
         StoreRow(out, r, row.data());
       }
     });
@@ -260,7 +260,8 @@ struct ActivationFn : Function<ActivationFn> {
         const float* g = RowAsFloat(saved[0], r, a.data());
         const float* u = RowAsFloat(saved[1], r, b.data());
         const float* o = RowAsFloat(dout, r, c.data());
-        gelu ? GeluMulBackwardRow(g, u, o, dg.data(), du.data(), d) : SiluMulBackwardRow(g, u, o, dg.data(), du.data(), d);
+        gelu ? GeluMulBackwardRow(g, u, o, dg.data(), du.data(), d)
+             : SiluMulBackwardRow(g, u, o, dg.data(), du.data(), d);
         StoreRow(dgate, r, dg.data());
         StoreRow(dup, r, du.data());
       }
@@ -271,8 +272,7 @@ struct ActivationFn : Function<ActivationFn> {
 
 struct MixFn : Function<MixFn> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& branch, const MaybeTensor& maybe_skip,
-                        const MaybeTensor& maybe_bias, const MaybeTensor& z, const Tensor& keep,
-                        const Tensor& slope) {
+                        const MaybeTensor& maybe_bias, const MaybeTensor& z, const Tensor& keep, const Tensor& slope) {
     const Tensor skip = maybe_skip.value_or(Tensor());
     const Tensor bias = maybe_bias.value_or(Tensor());
     Tensor out = at::empty_like(x);
@@ -369,9 +369,7 @@ struct DistillFn : Function<DistillFn> {
 
 }  // namespace
 
-void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& task) {
-  at::parallel_for(0, rows, 8, task);
-}
+void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& task) { at::parallel_for(0, rows, 8, task); }
 
 const float* RowAsFloat(const Tensor& x, int64_t r, float* scratch) {
   const int64_t n = x.size(-1);

@@ -14,7 +14,7 @@ namespace gateskip::train {
 using at::Tensor;
 
 struct AttentionShape {
-  int64_t batch, length;      // sequences and tokens of each
+  int64_t batch, length;  // sequences and tokens of each
   int64_t heads, kv_heads, head_dim;
   double scale;
   int64_t window;  // 0 = all

@@ -40,8 +40,8 @@ class PruningProbe {
  public:
   PruningProbe(GatedModel& model, const Tensor& tokens)
       : model_(model), tokens_(tokens), rows_(at::arange(1, tokens.numel(), 2)) {
-    teacher_ = model.Logits(model.ForwardFrom(model.Embed(tokens), 0, tokens.size(0), Decisions(), false, nullptr, {}),
-                            rows_);
+    teacher_ =
+        model.Logits(model.ForwardFrom(model.Embed(tokens), 0, tokens.size(0), Decisions(), false, nullptr, {}), rows_);
   }
 
   double SetMask(const std::vector<uint8_t>& mask) {
@@ -51,16 +51,17 @@ class PruningProbe {
     const auto keep_input = [&](int b, const Tensor& x, const Tensor&, const Tensor&) {
       before_[static_cast<size_t>(b)] = x;
     };
-    loss_ = MeanKl(model_, model_.ForwardFrom(model_.Embed(tokens_), 0, tokens_.size(0), decisions_, true, nullptr,
-                                              keep_input), rows_, teacher_);
+    loss_ = MeanKl(model_,
+                   model_.ForwardFrom(model_.Embed(tokens_), 0, tokens_.size(0), decisions_, true, nullptr, keep_input),
+                   rows_, teacher_);
     return loss_;
   }
 
   double RiseWithout(size_t branch) const {
     Decisions decisions = decisions_;
     decisions.mask[branch] = 0;
-    const Tensor hidden = model_.ForwardFrom(before_[branch], static_cast<int>(branch), tokens_.size(0), decisions, true,
-                                             nullptr, {});
+    const Tensor hidden =
+        model_.ForwardFrom(before_[branch], static_cast<int>(branch), tokens_.size(0), decisions, true, nullptr, {});
     return MeanKl(model_, hidden, rows_, teacher_) - loss_;
   }
 
@@ -96,8 +97,8 @@ void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge
   const int64_t batch = tokens.size(0);
   const int64_t length = tokens.size(1);
   // The first positions never skip, and carry activations unlike any other's (attention sinks).
-  const Tensor rows = at::arange(batch * length).view({batch, length}).slice(1, model.config().always_run_positions)
-                          .reshape({-1});
+  const Tensor rows =
+      at::arange(batch * length).view({batch, length}).slice(1, model.config().always_run_positions).reshape({-1});
   const auto fit = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
     BranchParameters& p = model.branch(b);
     if (!p.skip_bias.defined()) return;
@@ -141,8 +142,8 @@ Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cos
   prior.rise.assign(count, 0.0);
   prior.score.assign(count, 0.0);
   prior.gated = model.config().gated;
-  std::vector<size_t> left;                      // still running, cheapest to give up first
-  std::vector<double> log_price(count, 0.0);     // log(nats per cost saved), as last measured
+  std::vector<size_t> left;                   // still running, cheapest to give up first
+  std::vector<double> log_price(count, 0.0);  // log(nats per cost saved), as last measured
   const auto measure = [&](size_t b) {
     const double rise = probe.RiseWithout(b);
     log_price[b] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, static_cast<int>(b), rule));
@@ -156,8 +157,10 @@ Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cos
     if (prior.gated[b]) left.push_back(b);
   }
   if (left.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "[train] essential_rise: expected to leave branches to gate, found none below "
-         "{} nats; raise it", options.essential_rise);
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] essential_rise: expected to leave branches to gate, found none below "
+         "{} nats; raise it",
+         options.essential_rise);
   }
   std::stable_sort(left.begin(), left.end(), by_price);
 

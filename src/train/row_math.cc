@@ -90,8 +90,8 @@ GS_CLONES float RmsNormRow(const float* x, const float* weight, float eps, float
   return inverse;
 }
 
-GS_CLONES void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout,
-                                  float* dx, size_t n) {
+GS_CLONES void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout, float* dx,
+                                  size_t n) {
   float dot = 0.0F;
 #pragma omp simd reduction(+ : dot)
   for (size_t i = 0; i < n; ++i) dot += dout[i] * weight[i] * x[i];

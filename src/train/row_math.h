@@ -17,8 +17,7 @@ void AxpyRow(float a, const float* x, float* y, size_t n);  // y += a x
 
 // out = x / rms(x) * weight; returns 1 / rms(x) (arXiv 1910.07467).
 float RmsNormRow(const float* x, const float* weight, float eps, float* out, size_t n);
-void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout, float* dx,
-                        size_t n);
+void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout, float* dx, size_t n);
 
 // p = softmax(scale * s).
 void SoftmaxRow(const float* s, float scale, float* p, size_t n);

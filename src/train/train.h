@@ -50,17 +50,17 @@ struct TrainOptions {
   int fit_sequences = 8;
   double fit_ridge = 1e-2;  // relative to the mean diagonal of H^T H
   int prior_sequences = 2;
-  double prior_step = 0.05;          // net saving by which the pruned model grows between measurements
-  double prior_saving = 0.5;         // and where it stops; 0: leave-one-out from the dense model only
-  int prior_candidates = 16;         // how many branches are measured again in each round
-  double essential_rise = 0.5;       // nats; a branch whose loss alone costs more is never gated
+  double prior_step = 0.05;     // net saving by which the pruned model grows between measurements
+  double prior_saving = 0.5;    // and where it stops; 0: leave-one-out from the dense model only
+  int prior_candidates = 16;    // how many branches are measured again in each round
+  double essential_rise = 0.5;  // nats; a branch whose loss alone costs more is never gated
 
   // Steps.
   int steps = 1000;
   int sequence_length = 512;
-  int batch_sequences = 4;      // per micro-step
-  int accumulation_steps = 1;   // micro-steps per optimizer step
-  double min_budget = 0.05;     // the budget of each sequence is drawn uniformly, stratified over the batch
+  int batch_sequences = 4;     // per micro-step
+  int accumulation_steps = 1;  // micro-steps per optimizer step
+  double min_budget = 0.05;    // the budget of each sequence is drawn uniformly, stratified over the batch
   double max_budget = 0.5;
   int dense_every = 6;          // every n-th step skips nothing; 0 = never
   double temperature = 0.3;     // of the straight-through sigmoid and of the logistic noise on the decision
@@ -90,8 +90,8 @@ struct TrainOptions {
   // Watching and keeping.
   int checkpoint_every = 50;
   int keep_checkpoints = 2;
-  int eval_every = 100;      // 0 = only at the end
-  int eval_sequences = 6;    // of sequence_length tokens, spread evenly over the held-out sources
+  int eval_every = 100;    // 0 = only at the end
+  int eval_sequences = 6;  // of sequence_length tokens, spread evenly over the held-out sources
   std::vector<double> eval_budgets = {0.15, 0.25, 0.5};
 };
 
@@ -113,10 +113,10 @@ struct TrainProgress {
 
 struct TrainEvaluation {
   int step = 0;
-  double base_nll = 0;                 // of the ungated model
-  std::vector<double> budgets;         // 0 first, then TrainOptions::eval_budgets
-  std::vector<double> nll;             // mean next-token NLL at each
-  std::vector<double> net_saving;      // realised
+  double base_nll = 0;             // of the ungated model
+  std::vector<double> budgets;     // 0 first, then TrainOptions::eval_budgets
+  std::vector<double> nll;         // mean next-token NLL at each
+  std::vector<double> net_saving;  // realised
 };
 
 class TrainObserver {

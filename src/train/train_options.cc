@@ -40,7 +40,8 @@ void ValidateTrainOptions(const TrainOptions& o) {
     if (std::find(kTargets.begin(), kTargets.end(), target) == kTargets.end()) {
       Fail(ErrorCode::kInvalidArgument,
            "[train] lora_targets: expected some of attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down, found "
-           "{}; correct the name", target);
+           "{}; correct the name",
+           target);
     }
   }
   Range("threads", o.threads, 1, 256);

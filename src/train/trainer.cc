@@ -81,8 +81,10 @@ CheckpointTensor ToCheckpoint(const Tensor& value) {
 void FromCheckpoint(const Checkpoint& checkpoint, const std::string& name, Tensor& value) {
   const auto found = checkpoint.tensors.find(name);
   if (found == checkpoint.tensors.end() || found->second.shape != value.sizes().vec()) {
-    Fail(ErrorCode::kMismatch, "[train] checkpoint tensor {}: expected shape [{}], found another or none; resume with "
-         "the options the run was started with", name, fmt::join(value.sizes().vec(), ", "));
+    Fail(ErrorCode::kMismatch,
+         "[train] checkpoint tensor {}: expected shape [{}], found another or none; resume with "
+         "the options the run was started with",
+         name, fmt::join(value.sizes().vec(), ", "));
   }
   at::NoGradGuard no_grad;
   std::copy(found->second.values.begin(), found->second.values.end(), value.data_ptr<float>());
@@ -120,8 +122,8 @@ void Trainer::BuildModel() {
   base_ = LoadBaseModel(*file_, options_.float32 ? at::kFloat : at::kBFloat16, options_.sequence_length);
   const auto tokenizer = Tokenizer::FromGguf(*file_);
   data_ = std::make_unique<TrainData>(options_.sources, *tokenizer, options_.sequence_length, options_.seed);
-  observer_.OnMessage(fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(),
-                                  options_.sequence_length));
+  observer_.OnMessage(
+      fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
   if (!options_.resume || !Resume()) StartFresh();
   if (!options_.heldout_sources.empty()) {
     TrainData heldout(options_.heldout_sources, *tokenizer, options_.sequence_length, 0);
@@ -163,8 +165,13 @@ void Trainer::StartFresh() {
   ApplyPrior(*model_, prior);
   cost_ = std::make_unique<CostModel>(DimsOf(c), model_->config());
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
-  Log(Json({{"event", "start"}, {"rise", prior.rise}, {"score", prior.score}, {"gated", prior.gated},
-            {"data_sha256", data_->sha256()}, {"options", OptionsJson(options_)}}).dump());
+  Log(Json({{"event", "start"},
+            {"rise", prior.rise},
+            {"score", prior.score},
+            {"gated", prior.gated},
+            {"data_sha256", data_->sha256()},
+            {"options", OptionsJson(options_)}})
+          .dump());
   InitialThresholds();
 }
 
@@ -202,9 +209,9 @@ std::vector<double> Trainer::DrawBudgets(int micro) const {
   const int n = options_.batch_sequences;
   std::vector<double> budgets(static_cast<size_t>(n), 0.0);
   if (options_.dense_every > 0 && step_ % options_.dense_every == options_.dense_every - 1) return budgets;
-  Random random(options_.seed, Stream::kBudget,
-                static_cast<uint64_t>(step_) * static_cast<uint64_t>(options_.accumulation_steps) +
-                    static_cast<uint64_t>(micro));
+  Random random(
+      options_.seed, Stream::kBudget,
+      static_cast<uint64_t>(step_) * static_cast<uint64_t>(options_.accumulation_steps) + static_cast<uint64_t>(micro));
   for (int i = 0; i < n; ++i) {
     const double u = (i + random.Uniform()) / n;
     budgets[static_cast<size_t>(i)] = options_.min_budget + u * (options_.max_budget - options_.min_budget);
@@ -223,7 +230,8 @@ void Trainer::MicroStep(int micro, StepResult& result) {
   const auto wanted = std::max<int64_t>(1, static_cast<int64_t>(options_.loss_positions * static_cast<double>(length)));
   std::vector<int64_t> picked;
   for (int64_t s = 0; s < batch; ++s) {
-    auto order = Permutation(length, Random(options_.seed, Stream::kPositions, static_cast<uint64_t>(index * batch + s)));
+    auto order =
+        Permutation(length, Random(options_.seed, Stream::kPositions, static_cast<uint64_t>(index * batch + s)));
     order.resize(static_cast<size_t>(wanted));
     std::sort(order.begin(), order.end());
     for (const int64_t t : order) picked.push_back(s * length + t);
@@ -231,9 +239,8 @@ void Trainer::MicroStep(int micro, StepResult& result) {
   const Tensor rows = at::tensor(picked, at::kLong);
   Tensor targets = at::empty({rows.size(0)}, at::kInt);
   for (size_t i = 0; i < picked.size(); ++i) {
-    targets.data_ptr<int32_t>()[i] = picked[i] % length == length - 1
-                                         ? -1
-                                         : static_cast<int32_t>(tokens.data_ptr<int64_t>()[picked[i] + 1]);
+    targets.data_ptr<int32_t>()[i] =
+        picked[i] % length == length - 1 ? -1 : static_cast<int32_t>(tokens.data_ptr<int64_t>()[picked[i] + 1]);
   }
 
   Tensor teacher;
@@ -255,7 +262,8 @@ void Trainer::MicroStep(int micro, StepResult& result) {
   const Tensor hidden = model_->Forward(tokens, decisions, true, &trace);
   double kl = 0;
   double nll = 0;
-  Tensor loss = DistillLoss(model_->Logits(hidden, rows), teacher, targets, options_.kl_weight, options_.ce_weight, kl, nll);
+  Tensor loss =
+      DistillLoss(model_->Logits(hidden, rows), teacher, targets, options_.kl_weight, options_.ce_weight, kl, nll);
   if (options_.gate_l2 > 0) loss = loss + options_.gate_l2 * trace.gate_l2;
   if (options_.gate_kind == GateKind::kVector) loss = loss + options_.head_weight * trace.head_loss;
   const auto value = static_cast<double>(loss.item<float>());
@@ -305,8 +313,10 @@ TrainOutcome Trainer::Run() {
       optimizer_->ClearGradients();
       ++bad_steps_;
       if (++bad_run_ >= options_.max_bad_steps) {
-        Fail(ErrorCode::kInternal, "[train] step {}: expected a finite loss and gradient, found none in {} steps in a "
-             "row; lower the learning rates and resume from the last checkpoint", step_ + 1, bad_run_);
+        Fail(ErrorCode::kInternal,
+             "[train] step {}: expected a finite loss and gradient, found none in {} steps in a "
+             "row; lower the learning rates and resume from the last checkpoint",
+             step_ + 1, bad_run_);
       }
     }
     ++step_;
@@ -316,13 +326,30 @@ TrainOutcome Trainer::Run() {
     const double seconds = SecondsSince(start);
     const double speed = static_cast<double>(step_tokens) / seconds;
     average_rate = average_rate == 0 ? speed : 0.95 * average_rate + 0.05 * speed;
-    observer_.OnStep({.step = step_, .steps = options_.steps, .loss = result.loss, .learning_rate = rate,
-                      .gradient_norm = norm, .requested_saving = result.requested, .realised_saving = result.realised,
-                      .tokens_per_second = average_rate, .tokens = tokens_, .bad_steps = bad_steps_});
-    Log(Json({{"event", "step"}, {"step", step_}, {"loss", result.loss}, {"kl", result.kl}, {"nll", result.nll},
-              {"rate", rate}, {"gradient_norm", norm}, {"requested_saving", result.requested},
-              {"realised_saving", result.realised}, {"tokens_per_second", speed}, {"tokens", tokens_},
-              {"seconds", SecondsSince(run_start)}, {"bad_steps", bad_steps_}}).dump());
+    observer_.OnStep({.step = step_,
+                      .steps = options_.steps,
+                      .loss = result.loss,
+                      .learning_rate = rate,
+                      .gradient_norm = norm,
+                      .requested_saving = result.requested,
+                      .realised_saving = result.realised,
+                      .tokens_per_second = average_rate,
+                      .tokens = tokens_,
+                      .bad_steps = bad_steps_});
+    Log(Json({{"event", "step"},
+              {"step", step_},
+              {"loss", result.loss},
+              {"kl", result.kl},
+              {"nll", result.nll},
+              {"rate", rate},
+              {"gradient_norm", norm},
+              {"requested_saving", result.requested},
+              {"realised_saving", result.realised},
+              {"tokens_per_second", speed},
+              {"tokens", tokens_},
+              {"seconds", SecondsSince(run_start)},
+              {"bad_steps", bad_steps_}})
+            .dump());
     if (options_.eval_every > 0 && step_ % options_.eval_every == 0 && step_ < options_.steps) Evaluate();
     if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) Save();
   }
@@ -336,8 +363,14 @@ void Trainer::Evaluate() {
   if (!evaluator_) return;
   const TrainEvaluation e = evaluator_->Run(step_);
   observer_.OnEvaluation(e);
-  Log(Json({{"event", "eval"}, {"step", step_}, {"tokens", tokens_}, {"base_nll", e.base_nll}, {"budgets", e.budgets},
-            {"nll", e.nll}, {"net_saving", e.net_saving}}).dump());
+  Log(Json({{"event", "eval"},
+            {"step", step_},
+            {"tokens", tokens_},
+            {"base_nll", e.base_nll},
+            {"budgets", e.budgets},
+            {"nll", e.nll},
+            {"net_saving", e.net_saving}})
+          .dump());
 }
 
 void Trainer::Log(const std::string& json_line) {
@@ -352,9 +385,15 @@ std::string Trainer::OptionsHash() const {
 }
 
 std::string Trainer::StateJson() const {
-  return Json({{"step", step_}, {"tokens", tokens_}, {"bad_steps", bad_steps_}, {"bad_run", bad_run_},
-               {"updates", optimizer_->updates()}, {"threshold_curve", curve_.values()},
-               {"gated", model_->config().gated}, {"seed", options_.seed}, {"options_hash", OptionsHash()},
+  return Json({{"step", step_},
+               {"tokens", tokens_},
+               {"bad_steps", bad_steps_},
+               {"bad_run", bad_run_},
+               {"updates", optimizer_->updates()},
+               {"threshold_curve", curve_.values()},
+               {"gated", model_->config().gated},
+               {"seed", options_.seed},
+               {"options_hash", OptionsHash()},
                {"options", OptionsJson(options_)}})
       .dump(1);
 }
@@ -381,11 +420,16 @@ void Trainer::WriteFinalAdapter() {
   adapter.config.realised_net_saving = {0.0};
   Json sources = Json::array();
   for (const TrainSource& s : options_.sources) {
-    sources.push_back({{"file", std::filesystem::path(s.path).filename().string()}, {"weight", s.weight},
-                       {"begin", s.begin}, {"end", s.end}});
+    sources.push_back({{"file", std::filesystem::path(s.path).filename().string()},
+                       {"weight", s.weight},
+                       {"begin", s.begin},
+                       {"end", s.end}});
   }
-  adapter.config.training_json = Json({{"options", OptionsJson(options_)}, {"sources", sources}, {"tokens", tokens_},
-                                       {"data_sha256", data_->sha256()}, {"bad_steps", bad_steps_}})
+  adapter.config.training_json = Json({{"options", OptionsJson(options_)},
+                                       {"sources", sources},
+                                       {"tokens", tokens_},
+                                       {"data_sha256", data_->sha256()},
+                                       {"bad_steps", bad_steps_}})
                                      .dump();
   WriteAdapter(adapter, options_.adapter_directory, true);
   observer_.OnMessage("adapter written to " + options_.adapter_directory);
@@ -397,9 +441,10 @@ bool Trainer::Resume() {
   if (!checkpoint) return false;
   const Json state = Json::parse(checkpoint->state_json);
   if (state.at("options_hash").get<std::string>() != OptionsHash()) {
-    Fail(ErrorCode::kMismatch, "[{}] checkpoint of step {}: expected the options, base model and text it was started "
-         "with, found others; pass the same ones or start a new run directory", options_.run_directory,
-         checkpoint->step);
+    Fail(ErrorCode::kMismatch,
+         "[{}] checkpoint of step {}: expected the options, base model and text it was started "
+         "with, found others; pass the same ones or start a new run directory",
+         options_.run_directory, checkpoint->step);
   }
   const ModelConfig& c = base_.config;
   AdapterConfig config;

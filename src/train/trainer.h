@@ -32,11 +32,11 @@ class Trainer {
     bool finite = true;
   };
 
-  void BuildModel();              // fresh: fit and prior; resumed: from the checkpoint
+  void BuildModel();  // fresh: fit and prior; resumed: from the checkpoint
   void StartFresh();
-  bool Resume();                  // false when there is nothing to resume from
+  bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
-  StepResult ForwardBackward();   // accumulates gradients of the current step
+  StepResult ForwardBackward();  // accumulates gradients of the current step
   void MicroStep(int micro, StepResult& result);
   std::vector<double> DrawBudgets(int micro) const;
   double NoiseScale() const;
@@ -59,9 +59,9 @@ class Trainer {
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Evaluator> evaluator_;
   ThresholdCurve curve_;
-  int step_ = 0;        // steps done
-  int bad_steps_ = 0;   // in all
-  int bad_run_ = 0;     // in a row
+  int step_ = 0;       // steps done
+  int bad_steps_ = 0;  // in all
+  int bad_run_ = 0;    // in a row
   int64_t tokens_ = 0;
 };
 

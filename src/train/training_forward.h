@@ -13,9 +13,9 @@
 namespace gateskip {
 
 struct TrainingForward {
-  std::vector<std::vector<float>> logits;     // [tokens][vocab]
-  std::vector<std::vector<uint8_t>> ran;      // [branches][tokens]
-  std::vector<std::vector<float>> importance; // [branches][tokens], 1 where there is no gate
+  std::vector<std::vector<float>> logits;      // [tokens][vocab]
+  std::vector<std::vector<uint8_t>> ran;       // [branches][tokens]
+  std::vector<std::vector<float>> importance;  // [branches][tokens], 1 where there is no gate
 };
 
 // One sequence in f32. thresholds: [branches], as in AdapterConfig::thresholds; empty = everything runs.

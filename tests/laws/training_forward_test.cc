@@ -23,9 +23,9 @@ TEST_P(TrainingForwardTest, L10EqualsTheRuntime) {
   const double tolerance = 2 * std::sqrt(2 * layers * 128) * 0x1p-24 * 8 * 8;
   for (size_t budget = 0; budget < adapter_.config.budgets.size(); ++budget) {
     const RunResult native = runner.RunOne(ids, Gates(adapter_.config.budgets[budget]));
-    const TrainingForward trained =
-        RunTrainingForward(*file_, adapter_, ids,
-                           budget == 0 ? std::span<const float>{} : std::span<const float>(adapter_.config.thresholds[budget]));
+    const TrainingForward trained = RunTrainingForward(
+        *file_, adapter_, ids,
+        budget == 0 ? std::span<const float>{} : std::span<const float>(adapter_.config.thresholds[budget]));
     size_t skipped = 0;
     for (size_t b = 0; b < native.events.size(); ++b) {
       for (size_t t = 0; t < kTokens; ++t) {

@@ -16,9 +16,9 @@
 namespace gateskip::testing {
 
 struct ReferenceResult {
-  std::vector<std::vector<double>> logits;        // [tokens][vocab]
-  std::vector<std::vector<uint8_t>> ran;          // [branches][tokens]
-  std::vector<std::vector<double>> importance;    // [branches][tokens], 1 where there is no gate
+  std::vector<std::vector<double>> logits;      // [tokens][vocab]
+  std::vector<std::vector<uint8_t>> ran;        // [branches][tokens]
+  std::vector<std::vector<double>> importance;  // [branches][tokens], 1 where there is no gate
 };
 
 // One sequence from position 0. adapter may be null: the plain model. The plan decides with the reference's own

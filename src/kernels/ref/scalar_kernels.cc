@@ -188,7 +188,7 @@ void Attend(const AttentionTask& t) {
 
 const KernelTable& ScalarKernels() {
   static constexpr KernelTable kTable = {
-      CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm, Dot,    GatedSilu,
+      CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm,    Dot,    GatedSilu,
       GatedGelu,          SigmoidRow,    Add,         AddScaled,   AddProduct, Attend,
   };
   return kTable;

@@ -38,13 +38,13 @@ GS_INLINE void PageScores(const void* k, KvType type, const float* const* query,
 GS_INLINE void PageScoresTyped(const void* k, KvType type, const float* const* query, int heads, size_t head_dim,
                                float scale, float* const* scores) {
   // Constant head counts and types, so that the accumulators stay in registers.
-#define GS_HEADS(n)                                                                              \
-  case n:                                                                                        \
-    if (type == KvType::kF16) {                                                                  \
-      PageScores(k, KvType::kF16, query, n, head_dim, scale, scores);                            \
-    } else {                                                                                     \
-      PageScores(k, KvType::kF32, query, n, head_dim, scale, scores);                            \
-    }                                                                                            \
+#define GS_HEADS(n)                                                   \
+  case n:                                                             \
+    if (type == KvType::kF16) {                                       \
+      PageScores(k, KvType::kF16, query, n, head_dim, scale, scores); \
+    } else {                                                          \
+      PageScores(k, KvType::kF32, query, n, head_dim, scale, scores); \
+    }                                                                 \
     break;
   switch (heads) {
     GS_HEADS(1)
@@ -56,8 +56,7 @@ GS_INLINE void PageScoresTyped(const void* k, KvType type, const float* const* q
 }
 
 // out[head_dim] += sum over positions of p * V, 64 output elements at a time.
-GS_INLINE void AddValues(const void* const* v, const float* p, size_t count, KvType type, size_t head_dim,
-                         float* out) {
+GS_INLINE void AddValues(const void* const* v, const float* p, size_t count, KvType type, size_t head_dim, float* out) {
   size_t d = 0;
   for (; d + 64 <= head_dim; d += 64) {
     VecF acc[4];
@@ -79,8 +78,7 @@ GS_INLINE void AddValues(const void* const* v, const float* p, size_t count, KvT
   for (; d < head_dim; ++d) {
     for (size_t i = 0; i < count; ++i) {
       if (v[i] == 0) continue;
-      const float value =
-          type == KvType::kF16 ? LoadHalfScalar((const uint16_t*)v[i] + d) : ((const float*)v[i])[d];
+      const float value = type == KvType::kF16 ? LoadHalfScalar((const uint16_t*)v[i] + d) : ((const float*)v[i])[d];
       out[d] = __builtin_fmaf(p[i], value, out[d]);
     }
   }
@@ -114,7 +112,8 @@ static void Attend(const AttentionTask& task) {
     for (size_t page = first_page; page <= last_page; ++page) {
       const size_t begin = page * kKvPagePositions;
       float* scores[kMaxGroupTile];
-      for (int h = 0; h < heads; ++h) scores[h] = task.scores + (size_t)h * stride + begin - first_page * kKvPagePositions;
+      for (int h = 0; h < heads; ++h)
+        scores[h] = task.scores + (size_t)h * stride + begin - first_page * kKvPagePositions;
       uint16_t source[kKvPagePositions];
       int uniform = 1;
       for (size_t i = 0; i < kKvPagePositions; ++i) {

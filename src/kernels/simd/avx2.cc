@@ -7,19 +7,18 @@
 namespace gateskip::kernels {
 namespace avx2 {
 
-#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
-
+#include "kernels/simd/attention_impl.h"
 #include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/row_ops_impl.h"
-#include "kernels/simd/attention_impl.h"
+#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
 
 }  // namespace avx2
 
 const KernelTable& Avx2Kernels() {
   static constexpr KernelTable kTable = {
       CpuTarget::kAvx2, avx2::IntegerMatMul, avx2::FloatMatMul, avx2::QuantizeRow, avx2::RmsNorm,
-      avx2::Dot,       avx2::GatedSilu,     avx2::GatedGelu,   avx2::SigmoidRow,  avx2::Add,
-      avx2::AddScaled, avx2::AddProduct,    avx2::Attend,
+      avx2::Dot,        avx2::GatedSilu,     avx2::GatedGelu,   avx2::SigmoidRow,  avx2::Add,
+      avx2::AddScaled,  avx2::AddProduct,    avx2::Attend,
   };
   return kTable;
 }

@@ -7,19 +7,18 @@
 namespace gateskip::kernels {
 namespace avx512 {
 
-#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
-
+#include "kernels/simd/attention_impl.h"
 #include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/row_ops_impl.h"
-#include "kernels/simd/attention_impl.h"
+#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
 
 }  // namespace avx512
 
 const KernelTable& Avx512Kernels() {
   static constexpr KernelTable kTable = {
       CpuTarget::kAvx512, avx512::IntegerMatMul, avx512::FloatMatMul, avx512::QuantizeRow, avx512::RmsNorm,
-      avx512::Dot,       avx512::GatedSilu,     avx512::GatedGelu,   avx512::SigmoidRow,  avx512::Add,
-      avx512::AddScaled, avx512::AddProduct,    avx512::Attend,
+      avx512::Dot,        avx512::GatedSilu,     avx512::GatedGelu,   avx512::SigmoidRow,  avx512::Add,
+      avx512::AddScaled,  avx512::AddProduct,    avx512::Attend,
   };
   return kTable;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The avx512vnni target: compiled with its own instruction-set flags (see ../CMakeLists.txt), reached through its table.
+// The avx512vnni target: compiled with its own instruction-set flags (see ../CMakeLists.txt), reached through its
+// table.
 #include <immintrin.h>
 
 #include "kernels/packed_layout.h"
@@ -7,19 +8,19 @@
 namespace gateskip::kernels {
 namespace avx512vnni {
 
-#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
-
+#include "kernels/simd/attention_impl.h"
 #include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/row_ops_impl.h"
-#include "kernels/simd/attention_impl.h"
+#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
 
 }  // namespace avx512vnni
 
 const KernelTable& Avx512VnniKernels() {
   static constexpr KernelTable kTable = {
-      CpuTarget::kAvx512Vnni, avx512vnni::IntegerMatMul, avx512vnni::FloatMatMul, avx512vnni::QuantizeRow, avx512vnni::RmsNorm,
-      avx512vnni::Dot,       avx512vnni::GatedSilu,     avx512vnni::GatedGelu,   avx512vnni::SigmoidRow,  avx512vnni::Add,
-      avx512vnni::AddScaled, avx512vnni::AddProduct,    avx512vnni::Attend,
+      CpuTarget::kAvx512Vnni, avx512vnni::IntegerMatMul, avx512vnni::FloatMatMul, avx512vnni::QuantizeRow,
+      avx512vnni::RmsNorm,    avx512vnni::Dot,           avx512vnni::GatedSilu,   avx512vnni::GatedGelu,
+      avx512vnni::SigmoidRow, avx512vnni::Add,           avx512vnni::AddScaled,   avx512vnni::AddProduct,
+      avx512vnni::Attend,
   };
   return kTable;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sixteen f32 or i32 lanes on any x86-64 target, through the compiler's vector extensions plus the few
 // instructions they do not cover. Included by one file per target, inside that target's own namespace (after
-// immintrin.h); everything is static and nothing comes from shared inline code, so no instruction leaks to older machines.
+// immintrin.h); everything is static and nothing comes from shared inline code, so no instruction leaks to older
+// machines.
 //
 // Why not Highway: 1.0.3, the packaged version, has no 8-bit dot product, which is most of this engine.
 typedef float VecF __attribute__((vector_size(64), aligned(64)));
@@ -24,9 +25,7 @@ GS_INLINE VecF MinF(VecF a, VecF b) { return (VecF)_mm512_min_ps((__m512)a, (__m
 GS_INLINE VecF RoundF(VecF a) { return (VecF)_mm512_roundscale_ps((__m512)a, 0); }
 GS_INLINE VecF LoadHalf(const uint16_t* p) { return (VecF)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 GS_INLINE VecI RoundI(VecF a) { return (VecI)_mm512_cvtps_epi32((__m512)a); }
-GS_INLINE void StoreHalf(uint16_t* p, VecF v) {
-  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0));
-}
+GS_INLINE void StoreHalf(uint16_t* p, VecF v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
 #else
 typedef float VecF8 __attribute__((vector_size(32)));
 struct HalvesF {
@@ -119,16 +118,15 @@ GS_INLINE VecI DotCodes(VecI acc, VecI codes, const int8_t* x4) {
   __builtin_memcpy(&packed, x4, 4);
   const __m512i mask = _mm512_set1_epi16(0x00FF);
   const __m512i x = _mm512_set1_epi32(packed);
-  const __m512i even = _mm512_madd_epi16(_mm512_and_si512((__m512i)codes, mask),
-                                         _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
+  const __m512i even =
+      _mm512_madd_epi16(_mm512_and_si512((__m512i)codes, mask), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
   const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16((__m512i)codes, 8), _mm512_srai_epi16(x, 8));
   return acc + (VecI)_mm512_add_epi32(even, odd);
 }
 #else
 GS_INLINE __m256i DotCodes8(__m256i codes, __m256i x) {
   const __m256i mask = _mm256_set1_epi16(0x00FF);
-  const __m256i even =
-      _mm256_madd_epi16(_mm256_and_si256(codes, mask), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, mask), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
   const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
   return _mm256_add_epi32(even, odd);
 }
