@@ -206,6 +206,7 @@ std::string QuickTable(const std::vector<BenchRow>& rows, const std::vector<Qual
 int RunTable(Engine& engine, const BenchCommand& flags, const std::vector<BenchRow>& rows, const std::string& text,
              double bandwidth) {
   std::vector<Quality> quality;
+  quality.reserve(rows.size());
   for (const BenchRow& row : rows) quality.push_back(MeasureQuality(engine, row.config, flags, text));
   if (flags.json) {
     Json body = {

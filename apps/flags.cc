@@ -56,9 +56,9 @@ std::vector<std::string> SplitList(const std::string& text) {
 }
 
 // Every option takes one word and keeps the last one given; `parse` throws Error.
-CLI::Option* AddParsed(CLI::App& app, const std::string& names, std::function<void(const std::string&)> parse,
+CLI::Option* AddParsed(CLI::App& app, const std::string& names, const std::function<void(const std::string&)>& parse,
                        const std::string& help, const std::string& type, const std::string& initial) {
-  CLI::Option* option = app.add_option_function<std::string>(names, std::move(parse), help);
+  CLI::Option* option = app.add_option_function<std::string>(names, parse, help);
   option->type_name(type)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   if (!initial.empty()) option->default_str(initial);
   return option;

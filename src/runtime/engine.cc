@@ -197,6 +197,7 @@ std::string Engine::ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool a
     Fail(ErrorCode::kUnsupported, "[chat] template: expected the model to bring one, found none; use plain prompts");
   }
   std::vector<ChatMessage> messages;
+  messages.reserve(turns.size());
   for (const ChatTurn& turn : turns) messages.push_back({turn.role, turn.content});
   const auto text_of = [&](std::optional<int32_t> id) { return id ? tokenizer.TokenBytes(*id, true) : std::string(); };
   return impl_->chat_template->Render(messages, add_generation_prompt, text_of(tokenizer.bos()),

@@ -233,8 +233,8 @@ Value Map(const Value& value, const Arguments& arguments, Budget* budget) {
   for (const Value& item : items->items) {
     budget->Charge(1);
     if (attribute != nullptr) {
-      Value found = AttributePath(item, *attribute, budget);
-      out.push_back(found.Is(Kind::kUndefined) && fallback != nullptr ? *fallback : std::move(found));
+      const Value found = AttributePath(item, *attribute, budget);
+      out.push_back(found.Is(Kind::kUndefined) && fallback != nullptr ? *fallback : found);
     } else {
       Arguments rest = Rest(arguments, 1);
       rest.named = arguments.named;

@@ -329,7 +329,7 @@ class Interpreter {
     if (!callee.Is(Kind::kCallable)) {
       FailRender(fmt::format("line {}: expected something to call, found {}", line, KindName(callee)));
     }
-    const std::shared_ptr<const Callable> callable = callee.AsCallable();
+    const std::shared_ptr<const Callable>& callable = callee.AsCallable();
     if (callable->macro != nullptr) return CallMacro(*callable->macro, arguments);
     if (callable->self.Is(Kind::kUndefined)) return CallFunction(callable->name, arguments);
     return CallMethod(callable->self, callable->name, arguments, budget_);

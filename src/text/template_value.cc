@@ -253,8 +253,9 @@ Value MakeDict(std::vector<std::pair<Value, Value>> entries, Budget* budget) {
       FailRender(fmt::format("expected a text or number as dict key, found {}", KindName(key)));
     }
     dict->depth = std::max(dict->depth, DepthOf(value) + 1);
-    const auto same = std::find_if(dict->entries.begin(), dict->entries.end(),
-                                   [&](const auto& entry) { return Equal(entry.first, key, budget); });
+    const auto same = std::find_if(dict->entries.begin(), dict->entries.end(), [&, &wanted = key](const auto& entry) {
+      return Equal(entry.first, wanted, budget);
+    });
     if (same != dict->entries.end()) {
       same->second = std::move(value);
     } else {
@@ -340,8 +341,9 @@ bool Equal(const Value& a, const Value& b, Budget* budget) {
       const Dict& y = b.AsDict();
       if (x.entries.size() != y.entries.size()) return false;
       for (const auto& [key, value] : x.entries) {
-        const auto match = std::find_if(y.entries.begin(), y.entries.end(),
-                                        [&](const auto& entry) { return Equal(entry.first, key, budget); });
+        const auto match = std::find_if(y.entries.begin(), y.entries.end(), [&, &wanted = key](const auto& entry) {
+          return Equal(entry.first, wanted, budget);
+        });
         if (match == y.entries.end() || !Equal(match->second, value, budget)) return false;
       }
       return true;

@@ -8,10 +8,13 @@
 namespace gateskip::kernels {
 namespace avx512vnni {
 
+// vec.h first; all inside the namespace, so that every target has its own copy.
+// clang-format off
+#include "kernels/simd/vec.h"
 #include "kernels/simd/attention_impl.h"
 #include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/row_ops_impl.h"
-#include "kernels/simd/vec.h"  // NOLINT: inside the target's namespace on purpose
+// clang-format on
 
 }  // namespace avx512vnni
 
