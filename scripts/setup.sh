@@ -3,12 +3,15 @@
 # Installs the Debian 12 packages that are missing, and nothing else. Takes no time when all are there.
 #
 # usage: setup.sh build     what the program needs to be built
-#        setup.sh test      that, and what the tests, the trainer and the checks need
+#        setup.sh test      that, and what the tests, the trainer, the benchmarks and the checks need
+#
+# GATESKIP_SETUP=skip leaves the system alone: for machines whose compilers and libraries come from elsewhere.
 set -euo pipefail
 
 build_packages=(ca-certificates ccache cmake g++ libcli11-dev libfmt-dev libutf8proc-dev ninja-build
                 nlohmann-json3-dev python3 python3-pip)
-test_packages=(clang-14 clang-format-14 clang-tidy-14 git libclang-rt-14-dev libgmock-dev libgtest-dev libtorch-dev)
+test_packages=(clang-14 clang-format-14 clang-tidy-14 git libbenchmark-dev libclang-rt-14-dev libgmock-dev
+               libgtest-dev libtorch-dev)
 
 packages=("${build_packages[@]}")
 case "${1:-build}" in
@@ -16,34 +19,40 @@ case "${1:-build}" in
   test) packages+=("${test_packages[@]}") ;;
   *) echo "setup.sh: expected build or test, found '$1'" >&2; exit 2 ;;
 esac
+[[ "${GATESKIP_SETUP:-}" == skip ]] && exit 0
 
-if ! command -v dpkg-query >/dev/null; then
-  echo "setup.sh: not a Debian system; install the equivalents of: ${packages[*]}" >&2
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+  echo "setup.sh: not a Debian system: nothing is installed here; it needs the equivalents of ${packages[*]}" >&2
   exit 0
 fi
+# One query for all; a package nobody knows of has no line, a removed one is not "installed".
+installed="$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)"
 missing=()
 for package in "${packages[@]}"; do
-  [[ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" == "install ok installed" ]] || missing+=("$package")
+  grep -qxF "installed $package" <<<"$installed" || missing+=("$package")
 done
 (( ${#missing[@]} == 0 )) && exit 0
 
 as_root=()
 if (( EUID != 0 )); then
   if ! command -v sudo >/dev/null; then
-    echo "setup.sh: expected to run as root or with sudo, found neither; install: ${missing[*]}" >&2
+    {
+      echo "setup.sh: expected to run as root or with sudo, found neither. Ask for these packages:"
+      echo "  apt-get install ${missing[*]}"
+      echo "or set GATESKIP_SETUP=skip if their contents are installed some other way."
+    } >&2
     exit 1
   fi
   as_root=(sudo)
 fi
-echo "Installing ${missing[*]}"
+echo "Installing ${missing[*]}" >&2
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-install() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
-}
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" >>"$log" 2>&1 </dev/null; }
+install() { apt install -y --no-install-recommends "${missing[@]}"; }
 # The package lists may be absent or old: try, refresh, try again.
-install || { "${as_root[@]}" apt-get update >"$log" 2>&1 && install; } || {
+install || { apt update && install; } || {
   tail -n 20 "$log" >&2
-  echo "setup.sh: apt-get could not install ${missing[*]}; see above" >&2
+  echo "setup.sh: apt-get could not install ${missing[*]}: see the lines above" >&2
   exit 1
 }
