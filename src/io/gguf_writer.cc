@@ -114,6 +114,7 @@ void GgufWriter::AddTensor(std::string_view name, DType dtype, const std::vector
   uint64_t elements = 1;
   for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
   GS_CHECK(StorageBytes(dtype, elements) == data.size());
+  GS_CHECK(!shape.empty() && shape.back() % GetDTypeInfo(dtype).block_elements == 0);
   impl_->tensors.push_back({std::string(name), dtype, shape, {data.begin(), data.end()}});
 }
 
