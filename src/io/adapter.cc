@@ -12,6 +12,7 @@
 #include "io/atomic_write.h"
 #include "io/hub_directory.h"
 #include "io/json.h"
+#include "io/mapped_file.h"
 #include "io/safetensors.h"
 #include "tensor/dequantize.h"
 
@@ -56,9 +57,11 @@ class Fields {
     if (value < low || value > high) FailRange(key, fmt::format("{} to {}", low, high), std::to_string(value));
     return static_cast<int>(value);
   }
-  double Number(const char* key) {
+  int64_t Count(const char* key) {
     seen_.insert(key);
-    return GetNumber(object_, key, origin_);
+    const int64_t value = GetInt(object_, key, origin_);
+    if (value < 0) FailRange(key, "a count", std::to_string(value));
+    return value;
   }
   bool Bool(const char* key) {
     seen_.insert(key);
@@ -106,7 +109,7 @@ class Fields {
   }
   [[noreturn]] void FailRange(const std::string& key, const std::string& expected, const std::string& found) const {
     Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; the file is damaged", origin_, key, expected,
-         found);
+         found.size() > 200 ? found.substr(0, 200) + "..." : found);
   }
 
  private:
@@ -122,11 +125,18 @@ double FiniteNumber(const Fields& fields, const json& value, const char* key, do
   return value.get<double>();
 }
 
+int32_t TokenId(const Fields& fields, const json& value, const char* key) {
+  if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > INT32_MAX) {
+    fields.FailRange(key, "token ids", value.dump());
+  }
+  return value.get<int32_t>();
+}
+
 AdapterSelfTest ReadSelfTest(const json& object, const std::string& origin, int num_branches) {
   Fields fields(object, origin + ": self_test");
   AdapterSelfTest test;
   for (const json& id : fields.Array("token_ids", 4096)) {
-    test.token_ids.push_back(static_cast<int32_t>(FiniteNumber(fields, id, "token_ids", 0, INT32_MAX)));
+    test.token_ids.push_back(TokenId(fields, id, "token_ids"));
   }
   test.budget = FiniteNumber(fields, fields.Member("budget"), "budget", 0.0, 0.95);
   const json& mask = fields.Array("expected_mask", static_cast<size_t>(num_branches));
@@ -137,7 +147,7 @@ AdapterSelfTest ReadSelfTest(const json& object, const std::string& origin, int 
     test.expected_mask.push_back(row.get<std::string>());
   }
   for (const json& id : fields.Array("top_ids", 64)) {
-    test.top_ids.push_back(static_cast<int32_t>(FiniteNumber(fields, id, "top_ids", 0, INT32_MAX)));
+    test.top_ids.push_back(TokenId(fields, id, "top_ids"));
   }
   for (const json& logit : fields.Array("top_logits", 64)) {
     test.top_logits.push_back(static_cast<float>(FiniteNumber(fields, logit, "top_logits", -1e6, 1e6)));
@@ -185,6 +195,9 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
     if (!target.is_string() || std::ranges::find(kLoraTargets, target.get<std::string>()) == std::end(kLoraTargets)) {
       fields.FailRange("lora_targets", "names of linear layers", target.dump());
     }
+    if (std::ranges::find(c.lora_targets, target.get<std::string>()) != c.lora_targets.end()) {
+      fields.FailRange("lora_targets", "each once", target.dump() + " twice");
+    }
     c.lora_targets.push_back(target.get<std::string>());
   }
   for (const json& budget : fields.Array("budgets", kMaxBudgets)) {
@@ -215,7 +228,7 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
     }
   }
   c.calibration_sha256 = fields.String("calibration_sha256");
-  c.calibration_tokens = static_cast<int64_t>(fields.Number("calibration_tokens"));
+  c.calibration_tokens = fields.Count("calibration_tokens");
   c.training_json = fields.Member("training").dump();
   c.self_test = ReadSelfTest(fields.Member("self_test"), origin, 2 * c.num_layers);
   fields.RefuseOthers();
@@ -321,25 +334,32 @@ Adapter ReadAdapter(const std::string& directory) {
     Fail(ErrorCode::kNotFound, "[{}] adapter: expected a directory, found none there; check the path", directory);
   }
   const std::string config_path = (root / kConfigFile).string();
-  Adapter adapter;
-  adapter.config = ConfigFromJson(ParseJson(ReadTextFile(config_path, kMaxConfigBytes), config_path), config_path);
   const std::string tensor_path = (root / kTensorFile).string();
-  const auto file = SafetensorsFile::Open(tensor_path);
+  const std::string config = ReadTextFile(config_path, kMaxConfigBytes);
+  const MappedFile tensors(tensor_path);
+  return ParseAdapter(config, config_path, tensors.bytes(), tensor_path);
+}
+
+Adapter ParseAdapter(std::string_view config_json, const std::string& config_origin,
+                     std::span<const std::byte> safetensors, const std::string& tensor_origin) {
+  Adapter adapter;
+  adapter.config = ConfigFromJson(ParseJson(config_json, config_origin), config_origin);
+  const auto file = SafetensorsFile::Parse(safetensors, tensor_origin);
   const auto expected = ExpectedTensors(adapter.config);
   for (const auto& [name, shape] : expected) {
     const TensorView* view = file->FindTensor(name);
     if (view == nullptr || !ShapeFits(shape, view->shape)) {
       Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected shape {}, found {}; the adapter is incomplete",
-           tensor_path, name, json(shape).dump(), view == nullptr ? "no such tensor" : json(view->shape).dump());
+           tensor_origin, name, json(shape).dump(), view == nullptr ? "no such tensor" : json(view->shape).dump());
     }
-    adapter.tensors[name] = ReadTensor(*view, tensor_path);
+    adapter.tensors[name] = ReadTensor(*view, tensor_origin);
   }
   for (const auto& [name, view] : file->tensors()) {
     if (!expected.contains(name)) {
       Fail(ErrorCode::kCorruptData,
            "[{}] tensor {}: expected only what adapter_config.json calls for, found this one; the "
            "two files do not belong together",
-           tensor_path, name);
+           tensor_origin, name);
     }
   }
   return adapter;
@@ -348,6 +368,14 @@ Adapter ReadAdapter(const std::string& directory) {
 void WriteAdapter(const Adapter& adapter, const std::string& directory, bool half_precision) {
   std::vector<SafetensorsEntry> entries;
   for (const auto& [name, tensor] : adapter.tensors) {
+    const auto is_finite = [half_precision](float v) {
+      return std::isfinite(half_precision ? HalfToFloat(FloatToHalf(v)) : v);
+    };
+    if (!std::ranges::all_of(tensor.values, is_finite)) {
+      Fail(ErrorCode::kInvalidArgument,
+           "[{}] tensor {}: expected numbers that are finite as {}, found others; train again at a lower learning rate",
+           directory, name, half_precision ? "f16" : "f32");
+    }
     SafetensorsEntry entry = {name, half_precision ? DType::kF16 : DType::kF32, tensor.shape, {}};
     if (half_precision) {
       std::vector<uint16_t> halves(tensor.values.size());

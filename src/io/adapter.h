@@ -15,9 +15,12 @@
 // (gate/gate_set.h) verifies the fingerprint; the engine runs the self-test.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gateskip {
@@ -86,9 +89,13 @@ struct Adapter {
 
 // Throws Error: kNotFound, kCorruptData, kUnsupported (unknown kind or version), kLimitExceeded.
 Adapter ReadAdapter(const std::string& directory);
+// The same of the two files' contents; the origins name them in messages.
+Adapter ParseAdapter(std::string_view config_json, const std::string& config_origin,
+                     std::span<const std::byte> safetensors, const std::string& tensor_origin);
 
 // Writes into a temporary sibling, syncs, renames; an existing adapter at `directory` is replaced only at the
-// end. `half_precision` stores tensors as F16.
+// end. `half_precision` stores tensors as F16. Throws Error: kIo; kInvalidArgument for numbers that would not be
+// finite in the file, which the reader would refuse.
 void WriteAdapter(const Adapter& adapter, const std::string& directory, bool half_precision);
 
 }  // namespace gateskip

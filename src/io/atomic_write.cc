@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -89,6 +90,12 @@ void WriteDirectoryAtomically(const std::string& path, const std::function<void(
     fill(temporary);
     SyncPath(temporary, O_RDONLY | O_DIRECTORY);
     const bool exists = fs::exists(path);
+    // Swaps the two in one step where the file system can, so that there is a directory at `path` at every moment.
+    if (exists && renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
+      fs::remove_all(temporary, error);
+      SyncPath(ParentOf(path), O_RDONLY | O_DIRECTORY);
+      return;
+    }
     if (exists && rename(fs::path(path).c_str(), old.c_str()) != 0) FailIo(path, "set the old one aside");
     if (rename(temporary.c_str(), path.c_str()) != 0) {
       const int reason = errno;

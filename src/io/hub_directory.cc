@@ -20,19 +20,34 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr size_t kMaxShards = 1000;
 
-// Shard names come from a file: a plain name of this directory, and no link out of it.
-void CheckShardName(const fs::path& directory, const std::string& name, const std::string& origin) {
+// Shard names come from a file: the plain name of a file in this directory. (Hub caches link into a blob store beside
+// the snapshot, so the file may be a link out of it; its name may not be a path out of it.)
+void CheckShard(const fs::path& directory, const std::string& name, const std::string& origin) {
   const bool plain = !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
                      name.find('\\') == std::string::npos && name.find('\0') == std::string::npos;
-  std::error_code error;
-  const fs::path resolved = plain ? fs::weakly_canonical(directory / name, error) : fs::path();
-  // Hub caches link into a blob store beside the snapshot, so a link may leave the directory only by ending in a
-  // regular file; a name may not.
-  if (!plain || error || !fs::is_regular_file(resolved, error)) {
+  if (!plain) {
     Fail(ErrorCode::kInvalidArgument,
          "[{}] shard: expected the name of a file in this directory, found {}; correct "
          "model.safetensors.index.json",
+         origin, nlohmann::json(name.substr(0, 200)).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  }
+  std::error_code error;
+  if (!fs::is_regular_file(directory / name, error)) {
+    Fail(ErrorCode::kNotFound, "[{}] shard: expected the file {} beside it, found none; fetch the whole model again",
          origin, name);
+  }
+}
+
+// What the index says of itself must hold: every tensor it names is in the shard it names.
+void CheckIndex(const nlohmann::json& map, const std::map<std::string, std::shared_ptr<const SafetensorsFile>>& shards,
+                const std::string& origin) {
+  for (const auto& [tensor, file] : map.items()) {
+    const std::string name = file.get<std::string>();
+    if (!shards.at(name)->Has(tensor)) {
+      Fail(ErrorCode::kCorruptData,
+           "[{}] weight_map: expected tensor {} in {}, found none; fetch the whole model again", origin,
+           tensor.substr(0, 200), name);
+    }
   }
 }
 
@@ -74,22 +89,24 @@ std::shared_ptr<const HubDirectory> HubDirectory::Open(const std::string& path) 
       Fail(ErrorCode::kCorruptData, "[{}] weight_map: expected an object, found nothing; the file is damaged",
            index.string());
     }
-    std::map<std::string, int> names;
+    std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
     for (const auto& [tensor, file] : map->items()) {
       if (!file.is_string()) {
         Fail(ErrorCode::kCorruptData, "[{}] weight_map {}: expected a file name, found {}; the file is damaged",
              index.string(), tensor, file.type_name());
       }
-      names[file.get<std::string>()] = 1;
+      shards[file.get<std::string>()] = nullptr;
     }
-    if (names.size() > kMaxShards) {
-      Fail(ErrorCode::kLimitExceeded, "[{}] shards: expected at most {}, found {}; merge them", index.string(),
-           kMaxShards, names.size());
+    if (shards.empty() || shards.size() > kMaxShards) {
+      Fail(ErrorCode::kLimitExceeded, "[{}] shards: expected 1 to {}, found {}; merge them", index.string(), kMaxShards,
+           shards.size());
     }
-    for (const auto& [name, unused] : names) {
-      CheckShardName(directory, name, index.string());
-      impl->shards.push_back(SafetensorsFile::Open((directory / name).string()));
+    for (auto& [name, shard] : shards) {
+      CheckShard(directory, name, index.string());
+      shard = SafetensorsFile::Open((directory / name).string());
+      impl->shards.push_back(shard);
     }
+    CheckIndex(*map, shards, index.string());
   }
   return std::shared_ptr<const HubDirectory>(new HubDirectory(std::move(impl)));
 }

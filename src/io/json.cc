@@ -12,6 +12,13 @@ namespace {
 
 using nlohmann::json;
 
+// Messages quote what they found, but not megabytes of it.
+std::string Clip(std::string text) {
+  constexpr size_t kMaxQuoted = 200;
+  if (text.size() > kMaxQuoted) text = text.substr(0, kMaxQuoted) + "...";
+  return text;
+}
+
 // null when absent and a fallback exists; throws when absent without one.
 const json* Member(const json& object, const char* key, const std::string& origin, const char* expected,
                    bool has_fallback) {
@@ -28,31 +35,77 @@ const json* Member(const json& object, const char* key, const std::string& origi
 [[noreturn]] void FailType(const char* key, const std::string& origin, const char* expected, const json& found) {
   Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; correct it", origin, key, expected,
        found.is_structured() ? std::string(found.type_name())
-                             : found.dump(-1, ' ', true, json::error_handler_t::replace));
+                             : Clip(found.dump(-1, ' ', true, json::error_handler_t::replace)));
 }
+
+// First pass: syntax, levels, items, duplicate keys. (One pass with nlohmann's parser callback would do it too, but
+// that one looks through all earlier siblings at the end of every object: 20000 tensors of a header took 5 s, squared.)
+class Checker : public nlohmann::json_sax<json> {
+ public:
+  Checker(const std::string& origin, int max_depth, size_t max_items)
+      : origin_(origin), max_depth_(static_cast<size_t>(max_depth)), max_items_(max_items) {}
+
+  bool null() override { return Count(); }
+  bool boolean(bool) override { return Count(); }
+  bool number_integer(number_integer_t) override { return Count(); }
+  bool number_unsigned(number_unsigned_t) override { return Count(); }
+  bool number_float(number_float_t, const string_t&) override { return Count(); }
+  bool string(string_t&) override { return Count(); }
+  bool binary(binary_t&) override { return Count(); }
+  bool start_object(size_t) override { return Open(); }
+  bool start_array(size_t) override { return Open(); }
+  bool end_object() override { return Close(); }
+  bool end_array() override { return Close(); }
+  bool key(string_t& name) override {
+    if (!keys_.back().insert(name).second) {
+      Fail(ErrorCode::kCorruptData, "[{}] JSON key {}: expected it once, found it twice; remove one", origin_,
+           Clip(name));
+    }
+    return Count();
+  }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& e) override {
+    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected valid JSON, found: {}; correct the file", origin_,
+         Clip(e.what()));
+  }
+
+ private:
+  bool Count() {
+    if (++items_ > max_items_) {
+      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} keys and values, found more; split the file",
+           origin_, max_items_);
+    }
+    return true;
+  }
+  bool Open() {
+    keys_.emplace_back();
+    if (keys_.size() > max_depth_) {
+      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} levels, found more; flatten it", origin_,
+           max_depth_);
+    }
+    return Count();
+  }
+  bool Close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  const std::string& origin_;
+  const size_t max_depth_;
+  const size_t max_items_;
+  size_t items_ = 0;
+  std::vector<std::set<std::string>> keys_;  // of the objects that are open; an array's stay empty
+};
 
 }  // namespace
 
-json ParseJson(std::string_view text, const std::string& origin, int max_depth) {
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto callback = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > max_depth) {
-      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} levels, found more; flatten it", origin,
-           max_depth);
-    }
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      Fail(ErrorCode::kCorruptData, "[{}] JSON key {}: expected it once, found it twice; remove one", origin,
-           parsed.get<std::string>());
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, callback);
-  } catch (const json::exception& e) {
-    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected valid JSON, found: {}; correct the file", origin, e.what());
+json ParseJson(std::string_view text, const std::string& origin, int max_depth, size_t max_items) {
+  // The parser takes a NUL for the end of its input, and would let anything follow it.
+  if (const size_t nul = text.find('\0'); nul != text.npos) {
+    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected text, found a NUL byte at {}; correct the file", origin, nul);
   }
+  Checker checker(origin, max_depth, max_items);
+  json::sax_parse(text, &checker);
+  return json::parse(text);
 }
 
 int64_t GetInt(const json& object, const char* key, const std::string& origin, std::optional<int64_t> fallback) {

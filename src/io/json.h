@@ -10,8 +10,12 @@
 
 namespace gateskip {
 
-// Throws Error: kCorruptData (syntax, duplicate keys, invalid UTF-8), kLimitExceeded (depth).
-nlohmann::json ParseJson(std::string_view text, const std::string& origin, int max_depth = 64);
+// Most keys and values a text may hold: one parsed value costs up to some 100 bytes, one in the text as little as 2.
+inline constexpr size_t kMaxJsonItems = 20'000'000;
+
+// Throws Error: kCorruptData (syntax, duplicate keys, invalid UTF-8, NUL bytes), kLimitExceeded (levels, items).
+nlohmann::json ParseJson(std::string_view text, const std::string& origin, int max_depth = 64,
+                         size_t max_items = kMaxJsonItems);
 
 // Member `key` of an object. With a fallback an absent (or null) member is the fallback; otherwise absence and any
 // other type throw Error(kCorruptData). Numbers must be finite; integers must be integral.

@@ -19,6 +19,7 @@ constexpr size_t kMaxTensors = 1'000'000;
 constexpr size_t kMaxRank = 8;
 constexpr size_t kMaxNameBytes = 1024;
 constexpr int kMaxDepth = 8;
+constexpr size_t kMaxItems = 12 * kMaxTensors;  // a rank-2 tensor is 11 keys and values, their brackets 3 more
 
 struct ElementType {
   std::string_view name;
@@ -40,7 +41,14 @@ constexpr ElementType kElementTypes[] = {
     {"U8", 8, {}},
     {"BOOL", 8, {}},
     {"F8_E4M3", 8, {}},
+    {"F8_E4M3FNUZ", 8, {}},
     {"F8_E5M2", 8, {}},
+    {"F8_E5M2FNUZ", 8, {}},
+    {"F8_E8M0", 8, {}},
+    {"F6_E2M3", 6, {}},
+    {"F6_E3M2", 6, {}},
+    {"F4", 4, {}},
+    {"C64", 64, {}},
 };
 
 uint64_t GetUint(const nlohmann::json& value, const std::string& origin, const std::string& subject) {
@@ -68,6 +76,7 @@ struct SafetensorsFile::Impl {
 };
 
 void SafetensorsFile::Impl::ParseMetadata(const nlohmann::json& json) {
+  if (json.is_null()) return;
   if (!json.is_object()) {
     Fail(ErrorCode::kCorruptData, "[{}] __metadata__: expected an object, found {}; the file is damaged", origin,
          json.type_name());
@@ -84,36 +93,40 @@ void SafetensorsFile::Impl::ParseMetadata(const nlohmann::json& json) {
 void SafetensorsFile::Impl::ParseTensor(const std::string& name, const nlohmann::json& json,
                                         std::span<const std::byte> data,
                                         std::vector<std::pair<uint64_t, uint64_t>>* ranges) {
-  const std::string subject = "tensor " + name.substr(0, kMaxNameBytes);
+  const std::string subject = "tensor " + name.substr(0, 200);
   const auto fail = [&](const char* expected, const std::string& found) {
     Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is damaged", origin, subject, expected,
          found);
   };
-  if (name.empty() || name.size() > kMaxNameBytes) fail("a name of 1 to 1024 bytes", std::to_string(name.size()));
-  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
-      !json.contains("data_offsets")) {
+  if (name.size() > kMaxNameBytes) fail("a name of at most 1024 bytes", std::to_string(name.size()));
+  // Further keys are ignored, as the reference does.
+  if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets")) {
     fail("an object of dtype, shape and data_offsets", "something else");
   }
   const std::string type_name = GetString(json, "dtype", origin + ": " + subject);
   const auto type = std::ranges::find(kElementTypes, type_name, &ElementType::name);
-  if (type == std::end(kElementTypes)) fail("a known dtype", type_name);
+  if (type == std::end(kElementTypes)) fail("a known dtype", type_name.substr(0, 200));
   const nlohmann::json& shape = json["shape"];
   if (!shape.is_array() || shape.size() > kMaxRank) fail("a shape of at most 8 dimensions", shape.type_name());
   TensorView tensor;
   tensor.name = name;
-  uint64_t bits = type->bits;
+  uint64_t elements = 1;
   for (const nlohmann::json& dim : shape) {
     const uint64_t d = GetUint(dim, origin, subject);
-    const auto product = CheckedMul(bits, d);
-    if (!product || d > static_cast<uint64_t>(INT64_MAX)) fail("a size that fits 64 bits", std::to_string(d));
-    bits = *product;
+    const auto product = CheckedMul(elements, d);
+    // Checked against the signed limit at every step: TensorView::num_elements multiplies in the same order.
+    constexpr auto kMax = static_cast<uint64_t>(INT64_MAX);
+    if (!product || *product > kMax || d > kMax) fail("a size that fits 63 bits", std::to_string(d));
+    elements = *product;
     tensor.shape.push_back(static_cast<int64_t>(d));
   }
+  const auto bits = CheckedMul(elements, type->bits);
+  if (!bits || *bits % 8 != 0) fail("a size of whole bytes that fits 64 bits", fmt::format("{} elements", elements));
   const nlohmann::json& offsets = json["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2) fail("two data_offsets", offsets.type_name());
   const uint64_t begin = GetUint(offsets[0], origin, subject);
   const uint64_t end = GetUint(offsets[1], origin, subject);
-  if (begin > end || end > data.size() || end - begin != bits / 8) {
+  if (begin > end || end > data.size() || end - begin != *bits / 8) {
     fail("offsets of its size inside the data", fmt::format("[{}, {}] of {} bytes", begin, end, data.size()));
   }
   ranges->emplace_back(begin, end);
@@ -140,8 +153,9 @@ void SafetensorsFile::Impl::ParseAll(std::span<const std::byte> bytes) {
   }
   if (length > bytes.size() - 8) fail("header", "it inside the file", fmt::format("{} bytes", length));
   header = bytes.subspan(8, length);
-  const nlohmann::json json =
-      ParseJson({reinterpret_cast<const char*>(header.data()), header.size()}, origin, kMaxDepth);
+  const std::string_view text = {reinterpret_cast<const char*>(header.data()), header.size()};
+  if (text.starts_with('\xEF')) fail("header", "JSON text", "a byte order mark");  // which the parser would skip
+  const nlohmann::json json = ParseJson(text, origin, kMaxDepth, kMaxItems);
   if (!json.is_object()) fail("header", "a JSON object", json.type_name());
   if (json.size() > kMaxTensors) {
     Fail(ErrorCode::kLimitExceeded, "[{}] tensors: expected at most {}, found {}; split the file", origin, kMaxTensors,
@@ -185,6 +199,10 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::Parse(std::span<const st
   return std::shared_ptr<const SafetensorsFile>(new SafetensorsFile(std::move(impl)));
 }
 
+bool SafetensorsFile::Has(const std::string& name) const {
+  return impl_->tensors.contains(name) || impl_->unsupported.contains(name);
+}
+
 const TensorView* SafetensorsFile::FindTensor(const std::string& name) const {
   if (impl_->unsupported.contains(name)) {
     Fail(ErrorCode::kUnsupported, "[{}] tensor {}: expected F32, F16 or BF16, found another element type; convert it",
@@ -204,7 +222,10 @@ std::vector<std::byte> SerializeSafetensors(const std::vector<SafetensorsEntry>&
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
   for (const SafetensorsEntry& entry : entries) {
-    GS_CHECK(!header.contains(entry.name) && GetDTypeInfo(entry.dtype).block_elements == 1);
+    uint64_t elements = 1;
+    for (const int64_t dim : entry.shape) elements *= static_cast<uint64_t>(dim);
+    GS_CHECK(!header.contains(entry.name) && GetDTypeInfo(entry.dtype).block_elements == 1 &&
+             StorageBytes(entry.dtype, elements) == entry.data.size());
     header[entry.name] = {{"dtype", GetDTypeInfo(entry.dtype).name},
                           {"shape", entry.shape},
                           {"data_offsets", {offset, offset + entry.data.size()}}};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // safetensors files (github.com/huggingface/safetensors): reader over mapped memory, and writer. Accepts and refuses
-// what the reference does, and refuses duplicate keys, which the reference keeps silently.
+// what the reference does, with these exceptions, all refused here: duplicate keys (the reference keeps one silently),
+// a tensor described by a JSON array instead of an object, more than 1 M tensors, ranks above 8, names above 1 KiB,
+// JSON deeper than 8 levels, element counts above 2^63 - 1.
 #pragma once
 
 #include <map>
@@ -21,6 +23,7 @@ class SafetensorsFile {
   static std::shared_ptr<const SafetensorsFile> Parse(std::span<const std::byte> bytes, const std::string& origin);
   ~SafetensorsFile();
 
+  bool Has(const std::string& name) const;                      // of whatever element type
   const TensorView* FindTensor(const std::string& name) const;  // nullptr when absent
   const std::map<std::string, TensorView>& tensors() const;
   const std::map<std::string, std::string>& metadata() const;  // __metadata__
