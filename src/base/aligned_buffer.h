@@ -15,10 +15,8 @@ template <typename T>
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t count)
-      : data_(count == 0 ? nullptr
-                         : static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kCacheLineBytes}))),
-        count_(count) {}
+  // Throws std::bad_alloc, also for counts whose bytes do not fit size_t.
+  explicit AlignedBuffer(size_t count) : data_(count == 0 ? nullptr : Allocate(count)), count_(count) {}
 
   // Grows to at least `count` elements; contents are not kept when it has to grow.
   void ReserveDiscarding(size_t count) {
@@ -41,6 +39,12 @@ class AlignedBuffer {
   }
 
  private:
+  static T* Allocate(size_t count) {
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(count, sizeof(T), &bytes)) throw std::bad_array_new_length();
+    return static_cast<T*>(::operator new (bytes, std::align_val_t{kCacheLineBytes}));
+  }
+
   struct Delete {
     void operator()(T* p) const { ::operator delete (p, std::align_val_t{kCacheLineBytes}); }
   };
