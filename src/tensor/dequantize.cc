@@ -20,6 +20,9 @@ uint16_t U16(Bytes p) {
 }
 float Half(Bytes p) { return HalfToFloat(U16(p)); }
 
+// The minimum of formats without one: adding it changes no float. (+0 would turn -0 into +0.)
+constexpr float kNoMinimum = -0.0F;
+
 // d, [m], [32 fifth bits], 16 bytes of nibbles: element i in the low, i + 16 in the high nibble.
 void Block4(float d, float m, Bytes fifth_bits, Bytes nibbles, int zero, float* out) {
   uint32_t high = 0;
@@ -93,11 +96,11 @@ void DequantizeBlock(DType dtype, Bytes p, float* out) {
       *out = Bf16ToFloat(U16(p));
       return;
     case DType::kQ4_0:
-      return Block4(Half(p), 0.0F, nullptr, p + 2, 8, out);
+      return Block4(Half(p), kNoMinimum, nullptr, p + 2, 8, out);
     case DType::kQ4_1:
       return Block4(Half(p), Half(p + 2), nullptr, p + 4, 0, out);
     case DType::kQ5_0:
-      return Block4(Half(p), 0.0F, p + 2, p + 6, 16, out);
+      return Block4(Half(p), kNoMinimum, p + 2, p + 6, 16, out);
     case DType::kQ5_1:
       return Block4(Half(p), Half(p + 2), p + 4, p + 8, 0, out);
     case DType::kQ8_0:
