@@ -60,7 +60,8 @@ class CharBpeTokenizer final : public TokenizerBase {
     for (int32_t id = 0; id < table.size(); ++id) {
       const int byte = table.Type(id) == TokenType::kByte ? ParseByteToken(table.Text(id)) : -1;
       if (table.Type(id) == TokenType::kByte && byte < 0) {
-        Fail(ErrorCode::kCorruptData, "[{}] byte token {}: expected <0x00> to <0xFF>, found other text", table.origin(),
+        Fail(ErrorCode::kCorruptData,
+             "[{}] byte token {}: expected <0x00> to <0xFF>, found other text; the file is damaged", table.origin(),
              id);
       }
       if (byte >= 0) byte_tokens_[static_cast<size_t>(byte)] = id;

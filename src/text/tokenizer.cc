@@ -48,8 +48,8 @@ std::vector<int32_t> TokenizerBase::Encode(std::string_view text, bool parse_spe
 
 std::string TokenizerBase::TokenBytes(int32_t id, bool special) const {
   if (!vocabulary_.IsValid(id)) {
-    Fail(ErrorCode::kInvalidArgument, "[{}] token id: expected 0 to {}, found {}", vocabulary_.origin(),
-         vocabulary_.size() - 1, id);
+    Fail(ErrorCode::kInvalidArgument, "[{}] token id: expected 0 to {}, found {}; use this model's tokenizer",
+         vocabulary_.origin(), vocabulary_.size() - 1, id);
   }
   switch (vocabulary_.Type(id)) {
     case TokenType::kControl:

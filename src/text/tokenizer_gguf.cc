@@ -20,8 +20,8 @@ std::vector<TokenType> ReadTypes(const GgufFile& file, size_t num_tokens) {
   }
   for (size_t i = 0; i < raw.size(); ++i) {
     if (raw[i] < 0 || raw[i] > 6) {
-      Fail(ErrorCode::kCorruptData, "[{}] {}: expected types 0 to 6, found {} for token {}", file.origin(), kKey,
-           raw[i], i);
+      Fail(ErrorCode::kCorruptData, "[{}] {}: expected types 0 to 6, found {} for token {}; the file is damaged",
+           file.origin(), kKey, raw[i], i);
     }
     types[i] = raw[i] == 0 ? TokenType::kNormal : static_cast<TokenType>(raw[i]);
   }
@@ -47,7 +47,8 @@ std::vector<std::pair<std::string_view, std::string_view>> SplitMerges(const Ggu
   for (const std::string_view line : lines) {
     const size_t space = line.find(' ', 1);
     if (line.empty() || space == std::string_view::npos || space + 1 == line.size()) {
-      Fail(ErrorCode::kCorruptData, "[{}] tokenizer.ggml.merges: expected \"left right\", found rule {} without both",
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tokenizer.ggml.merges: expected \"left right\", found rule {} without both; the file is damaged",
            file.origin(), pairs.size());
     }
     pairs.emplace_back(line.substr(0, space), line.substr(space + 1));
@@ -61,8 +62,9 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromGguf(const GgufFile& file) {
   const std::string_view model = file.GetString("tokenizer.ggml.model");
   const bool byte_level = model == "gpt2";
   if (!byte_level && model != "llama") {
-    Fail(ErrorCode::kUnsupported, "[{}] tokenizer.ggml.model: expected gpt2 or llama, found {}", file.origin(),
-         file.DescribeValue("tokenizer.ggml.model", 64));
+    Fail(ErrorCode::kUnsupported,
+         "[{}] tokenizer.ggml.model: expected gpt2 or llama, found {}; gateskip cannot tokenise for this model yet",
+         file.origin(), file.DescribeValue("tokenizer.ggml.model", 64));
   }
   ByteLevelOptions byte_level_options;
   bool llama3 = false;
@@ -72,7 +74,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromGguf(const GgufFile& file) {
     if (!kind) {
       Fail(ErrorCode::kUnsupported,
            "[{}] tokenizer.ggml.pre: expected default, gpt-2, smollm, llama-bpe or qwen2, "
-           "found {}",
+           "found {}; gateskip cannot split text as this model does",
            file.origin(), file.DescribeValue("tokenizer.ggml.pre", 64));
     }
     llama3 = *kind == PreTokenizer::kLlama3;

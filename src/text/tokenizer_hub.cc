@@ -17,7 +17,6 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
 constexpr size_t kMaxTemplateBytes = size_t{4} << 20;
-constexpr int64_t kMaxTokenId = (int64_t{1} << 24) - 1;
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 
 constexpr std::string_view kLlama3Pattern =
@@ -45,11 +44,23 @@ bool BoolOr(const Json& object, const char* key, bool fallback) {
 }
 
 // The steps of a normalizer or pre-tokenizer, which is one object or a Sequence of them.
-std::vector<const Json*> Steps(const Json& component, const char* list) {
+// The array `key` of an object; empty when absent.
+const Json& ArrayMember(const Json& object, const char* key, const std::string& origin) {
+  static const Json none = Json::array();
+  const Json& value = Member(object, key);
+  if (value.is_null()) return none;
+  if (!value.is_array()) {
+    Fail(ErrorCode::kCorruptData, "[{}] {}: expected an array, found {}; the file is damaged", origin, key,
+         value.type_name());
+  }
+  return value;
+}
+
+std::vector<const Json*> Steps(const Json& component, const char* list, const std::string& origin) {
   std::vector<const Json*> steps;
   if (component.is_null()) return steps;
   if (StringOr(component, "type", "") != "Sequence") return {&component};
-  for (const Json& step : Member(component, list)) steps.push_back(&step);
+  for (const Json& step : ArrayMember(component, list, origin)) steps.push_back(&step);
   return steps;
 }
 
@@ -60,46 +71,56 @@ std::vector<const Json*> Steps(const Json& component, const char* list) {
        origin, found.substr(0, 80));
 }
 
+[[noreturn]] void FailNormalizer(const std::string& origin, std::string_view found) {
+  Fail(ErrorCode::kUnsupported,
+       "[{}] normalizer: expected NFC or none (byte-level), or Prepend and Replace of spaces by U+2581, found {}; "
+       "gateskip cannot prepare text as this model does",
+       origin, found.substr(0, 80));
+}
+
+// Sequences of one splitter (digits or a pattern; none: GPT-2's) and then ByteLevel, in this order.
 PreTokenizer RecognisePreTokenizer(const Json& root, const std::string& origin) {
-  bool digits = false;
-  bool byte_level = false;
-  std::optional<PreTokenizer> split;
-  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers")) {
+  for (const Json* step : Steps(Member(root, "normalizer"), "normalizers", origin)) {
     const std::string_view type = StringOr(*step, "type", "nothing");
-    if (type == "Digits" && BoolOr(*step, "individual_digits", false)) {
-      digits = true;
-    } else if (type == "Split" && StringOr(*step, "behavior", "") == "Isolated") {
+    if (type != "NFC") FailNormalizer(origin, type);
+  }
+  std::optional<PreTokenizer> splitter;
+  bool byte_level = false;
+  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers", origin)) {
+    const std::string_view type = StringOr(*step, "type", "nothing");
+    if (byte_level) FailPreTokenizer(origin, "a step after ByteLevel");
+    if (type == "Digits" && BoolOr(*step, "individual_digits", false) && !splitter) {
+      splitter = PreTokenizer::kSmolLm;
+    } else if (type == "Split" && StringOr(*step, "behavior", "") == "Isolated" && !BoolOr(*step, "invert", false) &&
+               !splitter) {
       const std::string_view pattern = StringOr(Member(*step, "pattern"), "Regex", "");
-      if (pattern == kLlama3Pattern) split = PreTokenizer::kLlama3;
-      if (pattern == kQwen2Pattern) split = PreTokenizer::kQwen2;
-      if (!split) FailPreTokenizer(origin, pattern);
-    } else if (type == "ByteLevel" && !BoolOr(*step, "add_prefix_space", true) &&
-               BoolOr(*step, "use_regex", true) != split.has_value()) {
+      if (pattern == kLlama3Pattern) splitter = PreTokenizer::kLlama3;
+      if (pattern == kQwen2Pattern) splitter = PreTokenizer::kQwen2;
+      if (!splitter) FailPreTokenizer(origin, pattern.empty() ? "a Split without Regex" : pattern);
+    } else if (type == "ByteLevel" && !BoolOr(*step, "add_prefix_space", true)) {
+      const bool own_pattern = !splitter || *splitter == PreTokenizer::kSmolLm;
+      if (BoolOr(*step, "use_regex", true) != own_pattern) FailPreTokenizer(origin, "ByteLevel with another use_regex");
       byte_level = true;
     } else {
       FailPreTokenizer(origin, type);
     }
   }
-  if (!byte_level || (digits && split)) FailPreTokenizer(origin, "another sequence of steps");
-  return split ? *split : digits ? PreTokenizer::kSmolLm : PreTokenizer::kGpt2;
+  if (!byte_level) FailPreTokenizer(origin, "no ByteLevel");
+  return splitter.value_or(PreTokenizer::kGpt2);
 }
 
 CharBpeOptions RecogniseSpaces(const Json& root, const std::string& origin) {
   CharBpeOptions options;
-  for (const Json* step : Steps(Member(root, "normalizer"), "normalizers")) {
+  for (const Json* step : Steps(Member(root, "normalizer"), "normalizers", origin)) {
     const std::string_view type = StringOr(*step, "type", "nothing");
     if (type == "Prepend" && StringOr(*step, "prepend", "") == kSpaceMark) {
       options.prefix = SpacePrefix::kAfterSpecial;
     } else if (type != "Replace" || StringOr(Member(*step, "pattern"), "String", "") != " " ||
                StringOr(*step, "content", "") != kSpaceMark) {
-      Fail(ErrorCode::kUnsupported,
-           "[{}] normalizer: expected Prepend and Replace of spaces by U+2581, found {}; gateskip cannot prepare text "
-           "as "
-           "this model does",
-           origin, type);
+      FailNormalizer(origin, type);
     }
   }
-  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers")) {
+  for (const Json* step : Steps(Member(root, "pre_tokenizer"), "pretokenizers", origin)) {
     const std::string_view type = StringOr(*step, "type", "nothing");
     // After the normalizer there is no space left for this one to split at (Gemma).
     if (type == "Split" && StringOr(Member(*step, "pattern"), "String", "") == " ") continue;
@@ -122,15 +143,24 @@ struct TokenTable {
   std::vector<TokenType> types;
   std::vector<std::pair<int32_t, std::pair<bool, bool>>> strips;
 
-  void Put(int64_t id, std::string_view text, TokenType type, const std::string& origin) {
-    if (id < 0 || id > kMaxTokenId) {
-      Fail(ErrorCode::kCorruptData, "[{}] token id: expected 0 to {}, found {}; the file is damaged", origin,
-           kMaxTokenId, id);
+  int64_t max_id = 0;  // bounds the memory that one wrong id can ask for
+
+  // An added token may take the id of another: fine-tuned models rename reserved ones.
+  void Put(int64_t id, std::string_view text, TokenType type, bool may_replace, const std::string& origin) {
+    if (id < 0 || id > max_id) {
+      Fail(ErrorCode::kCorruptData, "[{}] token id: expected 0 to {}, found {}; the file is damaged", origin, max_id,
+           id);
     }
     const auto i = static_cast<size_t>(id);
     if (i >= texts.size()) {
       texts.resize(i + 1);
       types.resize(i + 1, TokenType::kUnused);
+    }
+    if (!may_replace && types[i] != TokenType::kUnused) {
+      Fail(ErrorCode::kCorruptData,
+           "[{}] model.vocab: expected one token per id, found two with id {}; the file is "
+           "damaged",
+           origin, id);
     }
     texts[i] = text;
     types[i] = type;
@@ -148,7 +178,10 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
   }
   const bool byte_fallback = BoolOr(model, "byte_fallback", false);
   const std::string_view unknown = StringOr(model, "unk_token", "");
+  const Json& added_tokens = ArrayMember(root, "added_tokens", origin);
   TokenTable table;
+  // Ids may have holes, but not many times as many as there are tokens.
+  table.max_id = 4 * static_cast<int64_t>(vocab.size() + added_tokens.size()) + 4096;
   for (const auto& [text, id] : vocab.items()) {
     if (!id.is_number_integer()) {
       Fail(ErrorCode::kCorruptData, "[{}] model.vocab: expected integer ids, found {}; the file is damaged", origin,
@@ -157,14 +190,18 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
     const TokenType type = text == unknown && !unknown.empty() ? TokenType::kUnknown
                            : byte_fallback && IsByteName(text) ? TokenType::kByte
                                                                : TokenType::kNormal;
-    table.Put(id.get<int64_t>(), text, type, origin);
+    table.Put(id.get<int64_t>(), text, type, false, origin);
   }
-  for (const Json& token : Member(root, "added_tokens")) {
+  for (const Json& token : added_tokens) {
     const Json& content = Member(token, "content");
     if (!content.is_string()) {
       Fail(ErrorCode::kCorruptData,
-           "[{}] added_tokens: expected objects with id and content, found another; the file is "
-           "damaged",
+           "[{}] added_tokens: expected objects with id and content, found another; the file is damaged", origin);
+    }
+    if (BoolOr(token, "single_word", false)) {
+      Fail(ErrorCode::kUnsupported,
+           "[{}] added_tokens: expected tokens that match anywhere, found one with single_word; gateskip cannot "
+           "split text as this model does",
            origin);
     }
     const int64_t id = GetInt(token, "id", origin);
@@ -174,7 +211,7 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
               is_unknown                        ? TokenType::kUnknown
               : BoolOr(token, "special", false) ? TokenType::kControl
                                                 : TokenType::kUserDefined,
-              origin);
+              true, origin);
     table.strips.push_back(
         {static_cast<int32_t>(id), {BoolOr(token, "lstrip", false), BoolOr(token, "rstrip", false)}});
   }
@@ -184,7 +221,9 @@ TokenTable ReadTokens(const Json& root, const std::string& origin) {
 // "left right" or ["left", "right"].
 std::vector<std::pair<std::string_view, std::string_view>> ReadMerges(const Json& model, const std::string& origin) {
   std::vector<std::pair<std::string_view, std::string_view>> pairs;
-  for (const Json& rule : Member(model, "merges")) {
+  const Json& rules = ArrayMember(model, "merges", origin);
+  pairs.reserve(rules.size());
+  for (const Json& rule : rules) {
     std::string_view left;
     std::string_view right;
     if (rule.is_array() && rule.size() == 2 && rule[0].is_string() && rule[1].is_string()) {
@@ -200,17 +239,22 @@ std::vector<std::pair<std::string_view, std::string_view>> ReadMerges(const Json
     }
     if (left.empty() || right.empty()) {
       Fail(ErrorCode::kCorruptData,
-           "[{}] model.merges: expected pairs of texts, found rule {} without both; the file is "
-           "damaged",
-           origin, pairs.size());
+           "[{}] model.merges: expected pairs of texts, found rule {} without both; the file is damaged", origin,
+           pairs.size());
     }
     pairs.emplace_back(left, right);
   }
   return pairs;
 }
 
+// Anything but a clear "no" is left to ReadTextFile, which has words for it.
+bool MayExist(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error) || error;
+}
+
 Json ReadConfigIfThere(const std::string& path) {
-  if (!std::filesystem::exists(path)) return Json::object();
+  if (!MayExist(path)) return Json::object();
   Json config = ParseJson(ReadTextFile(path, kMaxTokenizerBytes), path);
   if (!config.is_object()) {
     Fail(ErrorCode::kCorruptData, "[{}] top level: expected an object, found {}; the file is damaged", path,
@@ -229,7 +273,7 @@ std::optional<int32_t> NamedToken(const Json& config, const char* key, const Voc
 
 std::string ReadChatTemplate(const Json& config, const std::string& directory) {
   const std::string path = directory + "/chat_template.jinja";
-  if (std::filesystem::exists(path)) return ReadTextFile(path, kMaxTemplateBytes);
+  if (MayExist(path)) return ReadTextFile(path, kMaxTemplateBytes);
   const Json& value = Member(config, "chat_template");
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return "";
@@ -240,10 +284,10 @@ std::string ReadChatTemplate(const Json& config, const std::string& directory) {
 }
 
 // Whether the post-processor puts a special token in front of a single text.
-bool AddsBos(const Json& config, const Json& root) {
+bool AddsBos(const Json& config, const Json& root, const std::string& origin) {
   const Json& stated = Member(config, "add_bos_token");
   if (stated.is_boolean()) return stated.get<bool>();
-  for (const Json* step : Steps(Member(root, "post_processor"), "processors")) {
+  for (const Json* step : Steps(Member(root, "post_processor"), "processors", origin)) {
     if (StringOr(*step, "type", "") != "TemplateProcessing") continue;
     const Json& single = Member(*step, "single");
     if (single.is_array() && !single.empty() && single[0].is_object() && single[0].contains("SpecialToken"))
@@ -264,6 +308,12 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& 
          "[{}] model.type: expected BPE, found {}; gateskip cannot tokenise for this model yet", origin,
          model.is_object() ? StringOr(model, "type", "") : "none");
   }
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!StringOr(model, key, "").empty()) {
+      Fail(ErrorCode::kUnsupported,
+           "[{}] model.{}: expected none, found one; gateskip cannot tokenise for this model yet", origin, key);
+    }
+  }
   TokenTable table = ReadTokens(root, origin);
   Vocabulary vocabulary(origin, table.texts, std::move(table.types));
   for (const auto& [id, sides] : table.strips) vocabulary.SetStrip(id, sides.first, sides.second);
@@ -271,7 +321,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& 
   SpecialTokens special;
   special.bos = NamedToken(config, "bos_token", vocabulary);
   special.eos = NamedToken(config, "eos_token", vocabulary);
-  special.add_bos = special.bos.has_value() && AddsBos(config, root);
+  special.add_bos = special.bos.has_value() && AddsBos(config, root, origin);
   special.chat_template = ReadChatTemplate(config, directory);
   special.end_of_generation = FindEndOfGeneration(&vocabulary, special.eos, std::nullopt, std::nullopt);
   const std::string_view unknown = StringOr(model, "unk_token", "");

@@ -104,8 +104,8 @@ Vocabulary::Vocabulary(std::string origin, const std::vector<std::string_view>& 
   size_t total = 0;
   for (const std::string_view text : texts) total += std::max<size_t>(text.size(), 24);
   if (total > kMaxVocabularyBytes) {
-    Fail(ErrorCode::kLimitExceeded, "[{}] tokens: expected at most {} bytes of text, found {}", origin_,
-         kMaxVocabularyBytes, total);
+    Fail(ErrorCode::kLimitExceeded, "[{}] tokens: expected at most {} bytes of text, found {}; the file is damaged",
+         origin_, kMaxVocabularyBytes, total);
   }
   arena_.reserve(total);
   offsets_.reserve(texts.size() + 1);
@@ -151,7 +151,8 @@ void Vocabulary::SetStrip(int32_t id, bool left, bool right) {
 void Vocabulary::AddToTrie(int32_t id) {
   const std::string_view text = Text(id);
   if (text.size() > kMaxSpecialBytes) {
-    Fail(ErrorCode::kLimitExceeded, "[{}] special token {}: expected at most {} bytes of text, found {}", origin_, id,
+    Fail(ErrorCode::kLimitExceeded,
+         "[{}] special token {}: expected at most {} bytes of text, found {}; the file is damaged", origin_, id,
          kMaxSpecialBytes, text.size());
   }
   uint64_t node = 0;
