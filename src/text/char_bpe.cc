@@ -34,15 +34,6 @@ int ParseByteToken(std::string_view text) {
   return value;
 }
 
-// Characters are cut by their lead byte alone, as llama.cpp cuts them; bytes that form no character end as byte
-// tokens either way.
-size_t LengthByLead(char c) {
-  const auto byte = static_cast<uint8_t>(c);
-  if (byte < 0xC0) return 1;
-  if (byte < 0xE0) return 2;
-  return byte < 0xF0 ? 3 : 4;
-}
-
 // Larger score, smaller rank; equal scores, equal ranks.
 uint32_t RankOfScore(float score) {
   const auto bits = std::bit_cast<uint32_t>(score + 0.0f);  // -0 and 0 are one score
@@ -131,7 +122,9 @@ class CharBpeTokenizer final : public TokenizerBase {
     if (word.empty()) return;
     scratch->Clear();
     for (size_t pos = 0; pos < word.size();) {
-      const size_t length = std::min(LengthByLead(word[pos]), word.size() - pos);
+      // An invalid byte stands alone: llama.cpp takes as many bytes as a lead byte asks for, which can tear the mark
+      // of a space apart, so that the text does not come back.
+      const size_t length = DecodeUtf8(word, pos).length;
       const std::string_view character = word.substr(pos, length);
       int32_t id = vocabulary().Find(character);
       if (id < 0 && merges_) id = merges_->FindExtra(character);
