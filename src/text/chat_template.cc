@@ -57,7 +57,8 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
     return Put(jinja::MakeList(std::move(level.items), budget_));
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected a JSON object, found an error at byte {}",
+    Fail(ErrorCode::kInvalidArgument,
+         "[template variables] JSON: expected a JSON object, found an error at byte {}; correct the variables",
          position);
   }
 
@@ -72,12 +73,13 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
   };
 
   [[noreturn]] static bool Refuse(std::string_view expected, std::string_view found) {
-    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected {}, found {}", expected, found);
+    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected {}, found {}; correct the variables",
+         expected, found);
   }
   bool Open(bool is_array) {
     if (open_.size() >= kMaxJsonDepth) {
-      Fail(ErrorCode::kLimitExceeded, "[template variables] JSON: expected at most {} levels, found more",
-           kMaxJsonDepth);
+      Fail(ErrorCode::kLimitExceeded,
+           "[template variables] JSON: expected at most {} levels, found more; use simpler variables", kMaxJsonDepth);
     }
     open_.push_back({is_array, {}, {}, {}});
     return true;
@@ -115,15 +117,17 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 std::string ChatTemplate::Render(const std::vector<ChatMessage>& messages, bool add_generation_prompt,
                                  const std::string& bos_token, const std::string& eos_token,
                                  const std::string& variables_json, const TemplateLimits& limits) const {
-  if (root_ == nullptr) Fail(ErrorCode::kInvalidArgument, "[chat template] rendering: expected a template, found none");
+  if (root_ == nullptr)
+    Fail(ErrorCode::kInvalidArgument, "[chat template] rendering: expected a template, found none; it was moved from");
   Budget budget(limits.max_steps, limits.max_output_bytes, limits.max_depth);
   ValueBuilder builder(&budget);
   if (!nlohmann::json::sax_parse(variables_json, &builder)) {
-    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected a JSON object, found something else");
+    Fail(ErrorCode::kInvalidArgument,
+         "[template variables] JSON: expected a JSON object, found something else; correct the variables");
   }
   const Value extra = builder.Take();
   if (!extra.Is(Kind::kDict)) {
-    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected an object, found {}",
+    Fail(ErrorCode::kInvalidArgument, "[template variables] JSON: expected an object, found {}; correct the variables",
          jinja::KindName(extra));
   }
   Items rows;

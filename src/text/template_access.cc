@@ -146,13 +146,13 @@ int64_t CheckedLength(size_t length) { return static_cast<int64_t>(length); }
 Value GetAttribute(const Value& value, const std::string& name, Budget* budget) {
   budget->Charge(1);
   if (name.starts_with('_')) {
-    FailRender(fmt::format("expected an attribute of the data, found {}, which is out of a template's reach",
-                           name.substr(0, 40)));
+    FailRender(fmt::format("expected an attribute of the data, found {}, which is out of a template's reach", name));
   }
   if (value.Is(Kind::kUndefined)) {
-    FailRender(fmt::format("expected a value with attribute {}, found an undefined one", name.substr(0, 40)));
+    FailRender(fmt::format("expected a value with attribute {}, found an undefined one", name));
   }
   if (value.Is(Kind::kNamespace)) {
+    budget->Charge(static_cast<int64_t>(value.AsNamespace().entries.size() / 4));
     for (const auto& [key, item] : value.AsNamespace().entries) {
       if (key == name) return item;
     }
@@ -247,8 +247,7 @@ bool Contains(const Value& container, const Value& item, Budget* budget) {
       return false;
     case Kind::kString: {
       if (!item.Is(Kind::kString)) FailOperator("`in` a text", item, container);
-      budget->ChargeBytes(container.AsString().size());
-      return container.AsString().find(item.AsString()) != std::string::npos;
+      return item.AsString().empty() || !FindAll(container.AsString(), item.AsString(), 1, false, budget).empty();
     }
     case Kind::kList:
       return std::any_of(container.AsList().items.begin(), container.AsList().items.end(),

@@ -59,7 +59,10 @@ Value Lower(const Value& value, const Arguments&, Budget* budget) {
 Value TitleFilter(const Value& value, const Arguments&, Budget* budget) {
   std::string out;
   bool start = true;
-  for (const std::string_view c : Characters(ToText(value, budget))) {
+  const std::string text = ToText(value, budget);
+  for (size_t pos = 0; pos < text.size();) {
+    const std::string_view c = std::string_view(text).substr(pos, DecodeUtf8(text, pos).length);
+    pos += c.size();
     budget->Charge(1);
     const bool separator =
         ClassOf(DecodeUtf8(c, 0).code) == CharClass::kSpace || c == "-" || c == "(" || c == "{" || c == "[" || c == "<";
@@ -77,8 +80,8 @@ Value Length(const Value& value, const Arguments&, Budget* budget) {
     case Kind::kUndefined:
       return Value::Of(int64_t{0});
     case Kind::kString:
-      budget->ChargeBytes(value.AsString().size() * 2);
-      return Value::Of(CheckedLength(Characters(value.AsString()).size()));
+      budget->ChargeBytes(value.AsString().size());
+      return Value::Of(CheckedLength(CountCharacters(value.AsString())));
     case Kind::kList:
       return Value::Of(CheckedLength(value.AsList().items.size()));
     case Kind::kDict:
@@ -114,19 +117,35 @@ Value Default(const Value& value, const Arguments& arguments, Budget*) {
   return fallback == nullptr ? Value::Of(std::string()) : *fallback;
 }
 
+// The arguments of transformers' own tojson, not of jinja2's.
 Value ToJsonFilter(const Value& value, const Arguments& arguments, Budget* budget) {
+  JsonStyle style;
+  style.ensure_ascii = BoolArgument(arguments, 0, "ensure_ascii", false);
+  style.sort_keys = BoolArgument(arguments, 3, "sort_keys", false);
   const Value* indent = arguments.Find(1, "indent");
-  if (arguments.positional.size() == 1) indent = &arguments.positional[0];
-  int64_t width = -1;
-  if (indent != nullptr && IsIntegral(*indent)) width = std::clamp<int64_t>(indent->AsInt(), 0, 16);
-  return Value::Of(ToJson(value, static_cast<int>(width), BoolArgument(arguments, 3, "sort_keys", false), budget));
+  if (indent != nullptr && IsIntegral(*indent)) {
+    style.indent = static_cast<int>(std::clamp<int64_t>(indent->AsInt(), 0, 16));
+    style.comma = std::string(1, ',');
+  }
+  const Value* separators = arguments.Find(2, "separators");
+  if (separators != nullptr && !separators->Is(Kind::kNone)) {
+    const bool pair = separators->Is(Kind::kList) && separators->AsList().items.size() == 2 &&
+                      separators->AsList().items[0].Is(Kind::kString) &&
+                      separators->AsList().items[1].Is(Kind::kString);
+    if (!pair) FailRender("expected two texts as separators of tojson, found another value");
+    style.comma = separators->AsList().items[0].AsString();
+    style.colon = separators->AsList().items[1].AsString();
+  }
+  return Value::Of(ToJson(value, style, budget));
 }
 
 Value First(const Value& value, const Arguments&, Budget* budget) {
+  if (value.Is(Kind::kString)) return GetItem(value, Value::Of(int64_t{0}), budget);
   const auto items = ToItems(value, budget);
   return items->items.empty() ? Value() : items->items.front();
 }
 Value Last(const Value& value, const Arguments&, Budget* budget) {
+  if (value.Is(Kind::kString)) return GetItem(value, Value::Of(int64_t{-1}), budget);
   const auto items = ToItems(value, budget);
   return items->items.empty() ? Value() : items->items.back();
 }
@@ -140,7 +159,7 @@ Value ItemsFilter(const Value& value, const Arguments&, Budget* budget) {
 }
 Value Reverse(const Value& value, const Arguments&, Budget* budget) {
   if (value.Is(Kind::kString)) {
-    budget->ChargeBytes(value.AsString().size() * 2);
+    budget->ChargeBytes(value.AsString().size() * 4);
     std::string out;
     const auto characters = Characters(value.AsString());
     for (auto it = characters.rbegin(); it != characters.rend(); ++it) out += *it;
@@ -336,6 +355,7 @@ Value Round(const Value& value, const Arguments& arguments, Budget*) {
   const std::string how = method != nullptr && method->Is(Kind::kString) ? method->AsString() : "common";
   const double scale = std::pow(10.0, static_cast<double>(digits));
   const double scaled = value.AsDouble() * scale;
+  if (!std::isfinite(scaled) || scale == 0.0) return value;
   if (how == "ceil") return Value::Of(std::ceil(scaled) / scale);
   if (how == "floor") return Value::Of(std::floor(scaled) / scale);
   if (IsIntegral(value) && digits >= 0) return value;
@@ -360,53 +380,64 @@ Value Sum(const Value& value, const Arguments& arguments, Budget* budget) {
 }
 
 template <bool kMax>
-Value Extreme(const Value& value, const Arguments&, Budget* budget) {
+Value Extreme(const Value& value, const Arguments& arguments, Budget* budget) {
+  const bool case_sensitive = BoolArgument(arguments, 0, "case_sensitive", false);
+  const Value* attribute = arguments.Find(1, "attribute");
   const auto items = ToItems(value, budget);
   Value best;
+  Value best_key;
   for (size_t i = 0; i < items->items.size(); ++i) {
-    const Value& item = items->items[i];
-    if (i == 0 || (kMax ? Less(best, item, budget) : Less(item, best, budget))) best = item;
+    const Value key = SortKey(items->items[i], attribute, case_sensitive, budget);
+    if (i > 0 && !(kMax ? Less(best_key, key, budget) : Less(key, best_key, budget))) continue;
+    best = items->items[i];
+    best_key = key;
   }
   return best;
 }
 
-const std::unordered_map<std::string_view, FilterFunction>& Filters() {
-  static const std::unordered_map<std::string_view, FilterFunction> filters = {
-      {"trim", Trim},
-      {"upper", Upper},
-      {"lower", Lower},
-      {"title", TitleFilter},
-      {"length", Length},
-      {"count", Length},
-      {"join", Join},
-      {"capitalize", Capitalize},
-      {"replace", Replace},
-      {"default", Default},
-      {"d", Default},
-      {"tojson", ToJsonFilter},
-      {"first", First},
-      {"last", Last},
-      {"list", ToListFilter},
-      {"items", ItemsFilter},
-      {"reverse", Reverse},
-      {"sort", Sort},
-      {"dictsort", DictSort},
-      {"unique", Unique},
-      {"map", Map},
-      {"select", Select},
-      {"reject", Reject},
-      {"selectattr", SelectAttr},
-      {"rejectattr", RejectAttr},
-      {"int", ToInt},
-      {"float", ToFloat},
-      {"string", ToStringFilter},
-      {"safe", Safe},
-      {"indent", Indent},
-      {"round", Round},
-      {"abs", Abs},
-      {"sum", Sum},
-      {"min", Extreme<false>},
-      {"max", Extreme<true>},
+struct Filter {
+  FilterFunction apply;
+  size_t max_arguments;
+};
+constexpr size_t kAny = SIZE_MAX;
+
+const std::unordered_map<std::string_view, Filter>& Filters() {
+  static const std::unordered_map<std::string_view, Filter> filters = {
+      {"trim", {Trim, 1}},
+      {"upper", {Upper, 0}},
+      {"lower", {Lower, 0}},
+      {"title", {TitleFilter, 0}},
+      {"length", {Length, 0}},
+      {"count", {Length, 0}},
+      {"join", {Join, 2}},
+      {"capitalize", {Capitalize, 0}},
+      {"replace", {Replace, 3}},
+      {"default", {Default, 2}},
+      {"d", {Default, 2}},
+      {"tojson", {ToJsonFilter, 4}},
+      {"first", {First, 0}},
+      {"last", {Last, 0}},
+      {"list", {ToListFilter, 0}},
+      {"items", {ItemsFilter, 0}},
+      {"reverse", {Reverse, 0}},
+      {"sort", {Sort, 3}},
+      {"dictsort", {DictSort, 3}},
+      {"unique", {Unique, 2}},
+      {"map", {Map, kAny}},
+      {"select", {Select, kAny}},
+      {"reject", {Reject, kAny}},
+      {"selectattr", {SelectAttr, kAny}},
+      {"rejectattr", {RejectAttr, kAny}},
+      {"int", {ToInt, 1}},
+      {"float", {ToFloat, 1}},
+      {"string", {ToStringFilter, 0}},
+      {"safe", {Safe, 0}},
+      {"indent", {Indent, 3}},
+      {"round", {Round, 2}},
+      {"abs", {Abs, 0}},
+      {"sum", {Sum, 2}},
+      {"min", {Extreme<false>, 2}},
+      {"max", {Extreme<true>, 2}},
   };
   return filters;
 }
@@ -459,17 +490,22 @@ Value ApplyFilter(const std::string& name, const Value& value, const Arguments& 
   budget->Charge(2);
   const auto it = Filters().find(name);
   if (it == Filters().end()) {
-    Fail(ErrorCode::kUnsupported, "[chat template] filter: expected a known one, found {}", name.substr(0, 60));
+    Fail(ErrorCode::kUnsupported,
+         "[chat template] filter: expected a known one, found {}; gateskip cannot render this template",
+         ReadableText(name, 60));
   }
   const Budget::Level level(budget);  // map('map', 'map', ...)
-  return it->second(value, arguments, budget);
+  arguments.CheckCount(it->second.max_arguments, name);
+  return it->second.apply(value, arguments, budget);
 }
 
 bool ApplyTest(const std::string& name, const Value& value, const Arguments& arguments, Budget* budget) {
   budget->Charge(2);
   const auto it = Tests().find(name);
   if (it == Tests().end()) {
-    Fail(ErrorCode::kUnsupported, "[chat template] test: expected a known one, found {}", name.substr(0, 60));
+    Fail(ErrorCode::kUnsupported,
+         "[chat template] test: expected a known one, found {}; gateskip cannot render this template",
+         ReadableText(name, 60));
   }
   return it->second(value, arguments, budget);
 }

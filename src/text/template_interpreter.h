@@ -46,5 +46,9 @@ std::string MapCase(std::string_view text, bool upper);
 std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to, int64_t count,
                         Budget* budget);
 int64_t CheckedLength(size_t length);
+// Starts of occurrences that do not overlap, at most max_count (< 0: all), from the left, or from the right in falling
+// order. `wanted` is not empty. Linear in both lengths, where std::string::find is quadratic at worst.
+std::vector<size_t> FindAll(std::string_view text, std::string_view wanted, int64_t max_count, bool from_right,
+                            Budget* budget);
 
 }  // namespace gateskip::jinja

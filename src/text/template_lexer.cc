@@ -9,8 +9,8 @@
 namespace gateskip::jinja {
 
 void FailSyntax(uint32_t line, uint32_t column, std::string_view expected, std::string_view found) {
-  Fail(ErrorCode::kCorruptData, "[chat template] line {}, column {}: expected {}, found {}", line, column, expected,
-       found);
+  Fail(ErrorCode::kCorruptData, "[chat template] line {}, column {}: expected {}, found {}; correct the template", line,
+       column, expected, ReadableText(found, 40));
 }
 
 namespace {

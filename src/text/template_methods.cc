@@ -18,9 +18,10 @@ constexpr std::array<std::string_view, 24> kTextMethods = {
 constexpr std::array<std::string_view, 4> kDictMethods = {"items", "keys", "values", "get"};
 constexpr std::array<std::string_view, 2> kListMethods = {"index", "count"};
 // Known to Python, refused here with their name rather than as "undefined".
-constexpr std::array<std::string_view, 16> kRefused = {
-    "append",  "extend", "insert", "remove",     "pop",    "clear",   "update",     "sort",
-    "reverse", "copy",   "format", "format_map", "encode", "popitem", "setdefault", "translate"};
+constexpr std::array<std::string_view, 4> kRefusedOfTexts = {"format", "format_map", "encode", "translate"};
+constexpr std::array<std::string_view, 6> kRefusedOfDicts = {"clear", "copy", "pop", "popitem", "setdefault", "update"};
+constexpr std::array<std::string_view, 9> kRefusedOfLists = {"append", "clear",  "copy",    "extend", "insert",
+                                                             "pop",    "remove", "reverse", "sort"};
 
 template <size_t N>
 bool In(const std::array<std::string_view, N>& names, std::string_view name) {
@@ -74,22 +75,8 @@ Value Split(const std::string& text, const Arguments& arguments, bool from_right
   }
   const std::string& mark = TextArgument(arguments, 0, "sep", "split");
   if (mark.empty()) FailRender("expected a separator that is not empty");
-  std::vector<size_t> cuts;
-  if (from_right) {
-    for (size_t end = text.size(); max_splits < 0 || static_cast<int64_t>(cuts.size()) < max_splits;) {
-      if (end < mark.size()) break;
-      const size_t at = text.rfind(mark, end - mark.size());
-      if (at == std::string::npos) break;
-      cuts.push_back(at);
-      end = at;
-    }
-    std::reverse(cuts.begin(), cuts.end());
-  } else {
-    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + mark.size())) {
-      if (max_splits >= 0 && static_cast<int64_t>(cuts.size()) >= max_splits) break;
-      cuts.push_back(at);
-    }
-  }
+  std::vector<size_t> cuts = FindAll(text, mark, max_splits, from_right, budget);
+  if (from_right) std::reverse(cuts.begin(), cuts.end());
   Items parts;
   size_t begin = 0;
   budget->Charge(static_cast<int64_t>(cuts.size()) * 4);
@@ -150,10 +137,6 @@ bool AllCharacters(const std::string& text, Predicate predicate) {
   return true;
 }
 
-int64_t CharacterIndex(const std::string& text, size_t byte) {
-  return byte == std::string::npos ? -1 : CheckedLength(Characters(std::string_view(text).substr(0, byte)).size());
-}
-
 Value CallTextMethod(const std::string& text, const std::string& name, const Arguments& arguments, Budget* budget) {
   budget->ChargeBytes(text.size() * 2);
   if (name == "strip" || name == "lstrip" || name == "rstrip") {
@@ -180,15 +163,16 @@ Value CallTextMethod(const std::string& text, const std::string& name, const Arg
   if (name == "find" || name == "rfind") {
     arguments.CheckCount(1, name);
     const std::string& wanted = TextArgument(arguments, 0, "sub", name);
-    return Value::Of(CharacterIndex(text, name == "find" ? text.find(wanted) : text.rfind(wanted)));
+    std::vector<size_t> found = {name == "find" ? 0 : text.size()};
+    if (!wanted.empty()) found = FindAll(text, wanted, 1, name == "rfind", budget);
+    if (found.empty()) return Value::Of(int64_t{-1});
+    return Value::Of(CheckedLength(CountCharacters(std::string_view(text).substr(0, found[0]))));
   }
   if (name == "count") {
     arguments.CheckCount(1, name);
     const std::string& wanted = TextArgument(arguments, 0, "sub", name);
-    if (wanted.empty()) return Value::Of(CheckedLength(Characters(text).size()) + 1);
-    int64_t count = 0;
-    for (size_t at = text.find(wanted); at != std::string::npos; at = text.find(wanted, at + wanted.size())) ++count;
-    return Value::Of(count);
+    if (wanted.empty()) return Value::Of(CheckedLength(CountCharacters(text)) + 1);
+    return Value::Of(CheckedLength(FindAll(text, wanted, -1, false, budget).size()));
   }
   if (name == "join") {
     arguments.CheckCount(1, name);
@@ -231,9 +215,10 @@ std::string StripText(std::string_view text, const Value* characters, bool left,
     if (!characters->Is(Kind::kString)) FailRender("expected a text of characters to strip");
     if (characters->AsString().size() > 256) FailRender("expected at most 256 bytes of characters to strip");
     set = Characters(characters->AsString());
+    std::sort(set.begin(), set.end());
   }
   const auto stripped = [&](std::string_view c) {
-    return own_set ? std::find(set.begin(), set.end(), c) != set.end() : SpaceLength(c) != 0;
+    return own_set ? std::binary_search(set.begin(), set.end(), c) : SpaceLength(c) != 0;
   };
   while (left && !text.empty()) {
     const std::string_view c = text.substr(0, DecodeUtf8(text, 0).length);
@@ -278,32 +263,77 @@ std::string ReplaceText(std::string_view text, std::string_view from, std::strin
     out += piece;
   };
   if (from.empty()) {  // between all characters and at both ends
-    for (const std::string_view c : Characters(text)) {
+    for (size_t pos = 0; pos < text.size();) {
+      const size_t length = DecodeUtf8(text, pos).length;
       if (count < 0 || done++ < count) put(to);
-      put(c);
+      put(text.substr(pos, length));
+      pos += length;
     }
     if (count < 0 || done < count) put(to);
     return out;
   }
   size_t pos = 0;
-  for (size_t at = text.find(from); at != std::string_view::npos && (count < 0 || done < count); ++done) {
+  for (const size_t at : FindAll(text, from, count, false, budget)) {
     put(text.substr(pos, at - pos));
     put(to);
     pos = at + from.size();
-    at = text.find(from, pos);
   }
   put(text.substr(pos));
   return out;
 }
 
+std::vector<size_t> FindAll(std::string_view text, std::string_view wanted, int64_t max_count, bool from_right,
+                            Budget* budget) {
+  constexpr size_t kShort = 16;  // where the library's search is fast enough whatever the text
+  std::vector<size_t> found;
+  const auto more = [&] { return max_count < 0 || static_cast<int64_t>(found.size()) < max_count; };
+  const auto put = [&](size_t at) {
+    budget->Charge(1);
+    found.push_back(at);
+  };
+  const size_t n = text.size();
+  const size_t m = wanted.size();
+  budget->ChargeBytes(n);
+  if (m > n) return found;
+  if (m <= kShort) {
+    if (from_right) {
+      for (size_t end = n; more() && end >= m;) {
+        end = text.rfind(wanted, end - m);
+        if (end == std::string_view::npos) break;
+        put(end);
+      }
+    } else {
+      for (size_t at = 0; more() && (at = text.find(wanted, at)) != std::string_view::npos; at += m) put(at);
+    }
+    return found;
+  }
+  // Knuth, Morris and Pratt, 1977.
+  budget->ChargeBytes(n);
+  const auto letter = [from_right](std::string_view s, size_t i) { return from_right ? s[s.size() - 1 - i] : s[i]; };
+  std::vector<size_t> border(m);  // of every prefix, its longest proper prefix that is its suffix too
+  for (size_t i = 1, k = 0; i < m; ++i) {
+    while (k > 0 && letter(wanted, i) != letter(wanted, k)) k = border[k - 1];
+    if (letter(wanted, i) == letter(wanted, k)) ++k;
+    border[i] = k;
+  }
+  for (size_t i = 0, k = 0; i < n && more(); ++i) {
+    while (k > 0 && letter(text, i) != letter(wanted, k)) k = border[k - 1];
+    if (letter(text, i) == letter(wanted, k)) ++k;
+    if (k < m) continue;
+    put(from_right ? n - 1 - i : i + 1 - m);
+    k = 0;
+  }
+  return found;
+}
+
 bool HasMethod(const Value& value, std::string_view name) {
   switch (value.kind()) {
     case Kind::kString:
-      return In(kTextMethods, name) || In(kRefused, name);
-    case Kind::kDict:
-      return In(kDictMethods, name) || (In(kRefused, name) && value.AsDict().Find(name) == nullptr);
+      return In(kTextMethods, name) || In(kRefusedOfTexts, name);
+    case Kind::kDict:  // data called "copy" is more use than a method that is refused
+      return In(kDictMethods, name) || (In(kRefusedOfDicts, name) && value.AsDict().Find(name) == nullptr);
     case Kind::kList:
-      return In(kListMethods, name) || In(kRefused, name);
+      return In(kListMethods, name) || (In(kRefusedOfLists, name) && !value.AsList().is_tuple);
     case Kind::kLoop:
       return name == "cycle";
     default:
@@ -312,10 +342,10 @@ bool HasMethod(const Value& value, std::string_view name) {
 }
 
 Value CallMethod(const Value& self, const std::string& name, const Arguments& arguments, Budget* budget) {
-  if (In(kRefused, name)) {
+  if (!In(kTextMethods, name) && !In(kDictMethods, name) && !In(kListMethods, name) && name != "cycle") {
     Fail(ErrorCode::kUnsupported,
-         "[chat template] method {}: expected one that only reads, found one that templates "
-         "are not given",
+         "[chat template] method {}: expected one that only reads, found one that templates are not given; gateskip "
+         "cannot render this template",
          name);
   }
   if (self.Is(Kind::kString)) return CallTextMethod(self.AsString(), name, arguments, budget);

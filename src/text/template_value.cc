@@ -15,21 +15,39 @@ void Budget::FailSteps() {
        "hostile or the conversation is far too long");
 }
 void Budget::FailBytes() const {
-  Fail(ErrorCode::kLimitExceeded, "[chat template] rendering: expected texts of at most {} bytes, found a longer one",
+  Fail(ErrorCode::kLimitExceeded,
+       "[chat template] rendering: expected texts of at most {} bytes, found a longer one; the "
+       "template is hostile or the conversation is far too long",
        max_bytes_);
 }
 void Budget::FailDepth() const {
-  Fail(ErrorCode::kLimitExceeded, "[chat template] nesting: expected at most {} levels, found more", max_depth_);
+  Fail(ErrorCode::kLimitExceeded,
+       "[chat template] nesting: expected at most {} levels, found more; use a simpler template", max_depth_);
 }
 
-void FailRender(const std::string& what) { Fail(ErrorCode::kInvalidArgument, "[chat template] rendering: {}", what); }
+void FailRender(const std::string& what) {
+  constexpr size_t kMaxMessageBytes = 500;
+  Fail(ErrorCode::kInvalidArgument, "[chat template] rendering: {}; the template does not fit this conversation",
+       ReadableText(what, kMaxMessageBytes));
+}
 
 namespace {
 
+// Loops and bound methods count too: both keep a list alive, and a chain of them (ns.x = [ns.x.index], over and over)
+// would be destroyed by recursion as deep as it is long.
 int DepthOf(const Value& value) {
-  if (value.Is(Kind::kList)) return value.AsList().depth;
-  if (value.Is(Kind::kDict)) return value.AsDict().depth;
-  return 0;
+  switch (value.kind()) {
+    case Kind::kList:
+      return value.AsList().depth;
+    case Kind::kDict:
+      return value.AsDict().depth;
+    case Kind::kLoop:
+      return value.AsLoop().items->depth;
+    case Kind::kCallable:
+      return DepthOf(value.AsCallable()->self);  // never a callable itself
+    default:
+      return 0;
+  }
 }
 
 void Put(std::string_view text, Budget* budget, std::string* out) {
@@ -70,10 +88,25 @@ std::string QuotePython(std::string_view text) {
   return out;
 }
 
-std::string QuoteJson(std::string_view text) {
+void AppendJsonEscape(uint32_t unit, std::string* out) { *out += fmt::format("\\u{:04x}", unit); }
+
+std::string QuoteJson(std::string_view text, bool ensure_ascii) {
   std::string out = "\"";
-  for (const char c : text) {
+  for (size_t pos = 0; pos < text.size(); ++pos) {
+    const char c = text[pos];
     const auto byte = static_cast<uint8_t>(c);
+    if (ensure_ascii && byte >= 0x80) {
+      const Utf8Char character = DecodeUtf8(text, pos);
+      const uint32_t code = character.code == kInvalidCodePoint ? 0xFFFDU : character.code;
+      if (code >= 0x10000) {
+        AppendJsonEscape(0xD800 + ((code - 0x10000) >> 10), &out);
+        AppendJsonEscape(0xDC00 + ((code - 0x10000) & 0x3FF), &out);
+      } else {
+        AppendJsonEscape(code, &out);
+      }
+      pos += character.length - 1;
+      continue;
+    }
     switch (c) {
       case '"':
         out += "\\\"";
@@ -98,7 +131,7 @@ std::string QuoteJson(std::string_view text) {
         break;
       default:
         if (byte < 0x20) {
-          out += fmt::format("\\u{:04x}", byte);
+          AppendJsonEscape(byte, &out);
         } else {
           out += c;
         }
@@ -143,27 +176,25 @@ void AppendRepr(const Value& value, Budget* budget, std::string* out) {
 }
 
 struct JsonWriter {
-  int indent;
-  bool sort_keys;
+  const JsonStyle& style;
   Budget* budget;
   std::string out;
 
   void Break(int level) {
-    if (indent < 0) return;
+    if (style.indent < 0) return;
     Put("\n", budget, &out);
-    const size_t width = static_cast<size_t>(indent) * static_cast<size_t>(level);
+    const size_t width = static_cast<size_t>(style.indent) * static_cast<size_t>(level);
     budget->ChargeBytes(width);
     Put(std::string(width, ' '), budget, &out);
   }
-  std::string_view Comma() const { return indent < 0 ? ", " : ","; }
 
   void WriteKey(const Value& key) {
     if (key.Is(Kind::kString)) {
       budget->ChargeBytes(key.AsString().size());
-      return Put(QuoteJson(key.AsString()), budget, &out);
+      return Put(QuoteJson(key.AsString(), style.ensure_ascii), budget, &out);
     }
-    std::string text;
-    JsonWriter plain{-1, false, budget, {}};
+    const JsonStyle plain_style;
+    JsonWriter plain{plain_style, budget, {}};
     plain.Write(key, 0);
     Put("\"" + plain.out + "\"", budget, &out);
   }
@@ -184,7 +215,7 @@ struct JsonWriter {
       }
       case Kind::kString:
         budget->ChargeBytes(value.AsString().size());
-        return Put(QuoteJson(value.AsString()), budget, &out);
+        return Put(QuoteJson(value.AsString(), style.ensure_ascii), budget, &out);
       case Kind::kList:
         return WriteList(value.AsList(), level);
       case Kind::kDict:
@@ -197,7 +228,7 @@ struct JsonWriter {
   void WriteList(const List& list, int level) {
     Put("[", budget, &out);
     for (size_t i = 0; i < list.items.size(); ++i) {
-      if (i > 0) Put(Comma(), budget, &out);
+      if (i > 0) Put(style.comma, budget, &out);
       Break(level + 1);
       Write(list.items[i], level + 1);
     }
@@ -209,16 +240,16 @@ struct JsonWriter {
     std::vector<const std::pair<Value, Value>*> order;
     budget->Charge(static_cast<int64_t>(dict.entries.size()));
     for (const auto& entry : dict.entries) order.push_back(&entry);
-    if (sort_keys) {
+    if (style.sort_keys) {
       std::stable_sort(order.begin(), order.end(),
                        [this](const auto* a, const auto* b) { return Less(a->first, b->first, budget); });
     }
     Put("{", budget, &out);
     for (size_t i = 0; i < order.size(); ++i) {
-      if (i > 0) Put(Comma(), budget, &out);
+      if (i > 0) Put(style.comma, budget, &out);
       Break(level + 1);
       WriteKey(order[i]->first);
-      Put(": ", budget, &out);
+      Put(style.colon, budget, &out);
       Write(order[i]->second, level + 1);
     }
     if (!order.empty()) Break(level);
@@ -412,10 +443,16 @@ std::string ToText(const Value& value, Budget* budget) {
   return out;
 }
 
-std::string ToJson(const Value& value, int indent, bool sort_keys, Budget* budget) {
-  JsonWriter writer{indent, sort_keys, budget, {}};
+std::string ToJson(const Value& value, const JsonStyle& style, Budget* budget) {
+  JsonWriter writer{style, budget, {}};
   writer.Write(value, 0);
   return std::move(writer.out);
+}
+
+size_t CountCharacters(std::string_view text) {
+  size_t count = 0;
+  for (size_t pos = 0; pos < text.size(); ++count) pos += DecodeUtf8(text, pos).length;
+  return count;
 }
 
 std::vector<std::string_view> Characters(std::string_view text) {
@@ -441,7 +478,7 @@ std::shared_ptr<const List> ToItems(const Value& value, Budget* budget) {
       return MakeList(std::move(keys), budget).ListPointer();
     }
     case Kind::kString: {
-      budget->Charge(static_cast<int64_t>(value.AsString().size()));
+      budget->Charge(4 * static_cast<int64_t>(value.AsString().size()));  // about 100 bytes of memory for each
       Items items;
       for (const std::string_view c : Characters(value.AsString())) items.push_back(Value::Of(std::string(c)));
       return MakeList(std::move(items), budget).ListPointer();

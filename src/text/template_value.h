@@ -156,14 +156,22 @@ bool Less(const Value& a, const Value& b, Budget* budget);
 // str(value), as printed by {{ }}.
 std::string ToText(const Value& value, Budget* budget);
 void AppendText(const Value& value, Budget* budget, std::string* out);
-// json.dumps(value, ensure_ascii=False, indent=indent); indent < 0: one line.
-std::string ToJson(const Value& value, int indent, bool sort_keys, Budget* budget);
+// The arguments of json.dumps.
+struct JsonStyle {
+  int indent = -1;  // < 0: one line
+  bool ensure_ascii = false;
+  bool sort_keys = false;
+  std::string comma = ", ";
+  std::string colon = ": ";
+};
+std::string ToJson(const Value& value, const JsonStyle& style, Budget* budget);
 
 // What iterating over a value yields: list items, dict keys, characters; nothing for Undefined.
 std::shared_ptr<const List> ToItems(const Value& value, Budget* budget);
 
 // The characters of a text, one string_view each; an invalid byte is one character.
 std::vector<std::string_view> Characters(std::string_view text);
+size_t CountCharacters(std::string_view text);
 
 [[noreturn]] void FailRender(const std::string& what);
 

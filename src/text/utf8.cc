@@ -101,6 +101,18 @@ void AppendUtf8(uint32_t code, std::string* out) {
   }
 }
 
+std::string ReadableText(std::string_view text, size_t max_bytes) {
+  std::string out;
+  for (size_t pos = 0; pos < text.size();) {
+    const Utf8Char c = DecodeUtf8(text, pos);
+    const std::string_view piece = c.code == kInvalidCodePoint ? "\uFFFD" : text.substr(pos, c.length);
+    if (out.size() + piece.size() > max_bytes) break;
+    out += piece;
+    pos += c.length;
+  }
+  return out;
+}
+
 size_t TruncatedUtf8(std::string_view text, size_t offset) {
   const Lead lead = LeadOf(ByteAt(text, offset));
   const size_t available = text.size() - offset;

@@ -22,6 +22,9 @@ Utf8Char DecodeUtf8(std::string_view text, size_t offset);
 
 void AppendUtf8(uint32_t code, std::string* out);
 
+// The start of `text` for a message: whole characters, at most max_bytes, U+FFFD for invalid bytes.
+std::string ReadableText(std::string_view text, size_t max_bytes);
+
 // Bytes of text[offset..] that could still become a character if more bytes followed: the length of a truncated
 // but so far well-formed character that reaches the end of text, 0 otherwise.
 size_t TruncatedUtf8(std::string_view text, size_t offset);
