@@ -85,6 +85,8 @@ const BadFile kValues[] = {
      "printable ASCII"},
     {"KeyNul", [](GgufBytes* f) { AddPair(f, GgufPair(std::string_view("a\0b", 3), GgufType::kUint8, "x")); }, kCorrupt,
      "printable ASCII"},
+    {"KeyDelete", [](GgufBytes* f) { AddPair(f, GgufPair("a\x7f", GgufType::kUint8, "x")); }, kCorrupt,
+     "printable ASCII"},
     {"KeyNotUtf8", [](GgufBytes* f) { AddPair(f, GgufPair("a\xff", GgufType::kUint8, "x")); }, kCorrupt,
      "printable ASCII"},
     {"KeyLengthMax", [](GgufBytes* f) { AddPair(f, Raw(UINT64_MAX) + "abc"); }, kCorrupt, "key: expected 18446744"},
@@ -324,6 +326,25 @@ std::string NameOf(const ::testing::TestParamInfo<BadFile>& info) { return info.
 INSTANTIATE_TEST_SUITE_P(Header, GgufBadFile, ::testing::ValuesIn(kHeader), NameOf);
 INSTANTIATE_TEST_SUITE_P(Values, GgufBadFile, ::testing::ValuesIn(kValues), NameOf);
 INSTANTIATE_TEST_SUITE_P(Tensors, GgufBadFile, ::testing::ValuesIn(kTensors), NameOf);
+
+// Counts that fit a file of 1 GiB, which is all zeros and so fails at its first entry: no table may be made for them.
+TEST(GgufBadFiles, CountsReserveNothingMuch) {
+  constexpr uint64_t kFileBytes = uint64_t{1} << 30;
+  GgufBytes values;
+  values.num_values = kFileBytes / 16;
+  GgufBytes tensors;
+  tensors.num_tensors = kFileBytes / 64;
+  GgufBytes strings;
+  strings.values = {GgufArrayPair("k", GgufType::kString, kFileBytes / 16, Raw(UINT64_MAX))};
+  for (const GgufBytes* file : {&values, &tensors, &strings}) {
+    const TempDirectory directory;
+    const std::string path = directory.Write("sparse.gguf", file->Build());
+    std::filesystem::resize_file(path, kFileBytes);
+    const AllocationMeter meter;
+    ExpectError([&] { GgufFile::Open(path); }, kCorrupt, "[" + path + "]");
+    EXPECT_LE(meter.PeakBytes(), size_t{16} << 20);
+  }
+}
 
 // The table proves nothing if the file it damages is bad already.
 TEST(GgufBadFiles, TheUndamagedFileLoads) {
