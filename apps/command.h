@@ -20,6 +20,7 @@ void AddPerplexity(CLI::App& app, Command& command);
 void AddTokenize(CLI::App& app, Command& command);
 void AddInfo(CLI::App& app, Command& command);
 void AddBench(CLI::App& app, Command& command);
+void AddData(CLI::App& app, Command& command);
 void AddTrain(CLI::App& app, Command& command);
 void AddCalibrate(CLI::App& app, Command& command);
 

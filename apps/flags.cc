@@ -271,9 +271,26 @@ BudgetOptions MakeBudget(const BudgetFlags& flags, const EngineFlags& engine) {
   return MakeBudget(flags.prefill.value_or(flags.budget), flags.decode.value_or(flags.budget), flags.policy, engine);
 }
 
+void AddSamplingFlags(CLI::App& app, SamplingOptions* sampling) {
+  const std::string group = "Sampling";
+  AddFloat(app, "--temp", &sampling->temperature, 0, 100, "Temperature; 0: always the likeliest token")->group(group);
+  AddInt(app, "--top-k", &sampling->top_k, 0, kMaxTokens, "Draw from the K likeliest tokens; 0: off")->group(group);
+  AddFloat(app, "--top-p", &sampling->top_p, std::numeric_limits<float>::min(), 1,
+           "Draw from the likeliest tokens that hold this share, in (0, 1]; 1: off")
+      ->group(group);
+  AddFloat(app, "--min-p", &sampling->min_p, 0, 1,
+           "Drop tokens below this share of the likeliest one, in [0, 1); 0: off")
+      ->group(group);
+  AddFloat(app, "--repeat-penalty", &sampling->repeat_penalty, std::numeric_limits<float>::min(), 1e6,
+           "Make tokens seen lately less likely; 1: off")
+      ->group(group);
+  AddInt(app, "--repeat-window", &sampling->repeat_window, 0, kMaxTokens, "How many tokens back 'lately' reaches")
+      ->group(group);
+  AddUint64(app, "--seed", &sampling->seed, "Seed of the draws; the same seed gives the same text")->group(group);
+}
+
 void AddGenerationFlags(CLI::App& app, GenerationFlags* flags) {
   GenerateOptions& options = flags->options;
-  SamplingOptions& sampling = options.sampling;
   const std::string generation = "Generation";
   AddInt(app, "-n,--max-tokens", &options.max_tokens, -1, kMaxTokens,
          "Tokens to generate at most; -1: until the context is full")
@@ -284,21 +301,7 @@ void AddGenerationFlags(CLI::App& app, GenerationFlags* flags) {
       ->type_name("TEXT")
       ->group(generation);
 
-  const std::string group = "Sampling";
-  AddFloat(app, "--temp", &sampling.temperature, 0, 100, "Temperature; 0: always the likeliest token")->group(group);
-  AddInt(app, "--top-k", &sampling.top_k, 0, kMaxTokens, "Draw from the K likeliest tokens; 0: off")->group(group);
-  AddFloat(app, "--top-p", &sampling.top_p, std::numeric_limits<float>::min(), 1,
-           "Draw from the likeliest tokens that hold this share, in (0, 1]; 1: off")
-      ->group(group);
-  AddFloat(app, "--min-p", &sampling.min_p, 0, 1,
-           "Drop tokens below this share of the likeliest one, in [0, 1); 0: off")
-      ->group(group);
-  AddFloat(app, "--repeat-penalty", &sampling.repeat_penalty, std::numeric_limits<float>::min(), 1e6,
-           "Make tokens seen lately less likely; 1: off")
-      ->group(group);
-  AddInt(app, "--repeat-window", &sampling.repeat_window, 0, kMaxTokens, "How many tokens back 'lately' reaches")
-      ->group(group);
-  AddUint64(app, "--seed", &sampling.seed, "Seed of the draws; the same seed gives the same text")->group(group);
+  AddSamplingFlags(app, &options.sampling);
 }
 
 void AddPromptFlags(CLI::App& app, TextSource* source, const std::string& what) {

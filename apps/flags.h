@@ -87,6 +87,8 @@ BudgetOptions MakeBudget(const BudgetFlags& flags, const EngineFlags& engine);
 // A budget above 0 needs gates. Throws Error(kInvalidArgument), before the model is loaded.
 void RequireAdapterFor(double budget, const PolicyFlags& policy, const EngineFlags& engine);
 
+void AddSamplingFlags(CLI::App& app, SamplingOptions* sampling);
+
 struct GenerationFlags {
   GenerateOptions options;
   std::string system;

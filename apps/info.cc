@@ -210,9 +210,11 @@ std::string ValueText(const Json& value) {
 
 std::string SectionText(const std::string& title, const Json& section) {
   std::string text = fmt::format("{}{}{}\n", Paint(stdout, Style::kBold), title, Paint(stdout, Style::kReset));
+  size_t width = 22;
+  for (const auto& [key, value] : section.items()) width = std::max(width, Printable(key).size());
   for (const auto& [key, value] : section.items()) {
     if (value.is_array() && !value.empty() && value.front().is_object()) continue;  // shown as a table
-    text += fmt::format("  {:<24}{}\n", key, ValueText(value));
+    text += fmt::format("  {:<{}}  {}\n", Printable(key), width, ValueText(value));
   }
   return text;
 }

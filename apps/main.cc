@@ -120,6 +120,7 @@ int Main(int argc, char** argv) {
     AddTokenize(app, command);
     AddInfo(app, command);
     AddBench(app, command);
+    AddData(app, command);
     AddTrain(app, command);
     AddCalibrate(app, command);
     if (argc < 2) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tokenize, info, perplexity, bench and calibrate on the tiny models."""
+"""tokenize, info, perplexity, bench, data and calibrate on the tiny models."""
 import json
 import math
 import pathlib
@@ -132,6 +132,63 @@ class BenchTest(cli_case.CliCase):
         lines = self.run_ok(*self.bench("-o", "csv", "-t", "1,2")).stdout.decode().splitlines()
         self.assertEqual(len(lines), 1 + 2 * 3)
         self.assertEqual(len({line.count(",") for line in lines}), 1)
+
+
+class DataTest(cli_case.CliCase):
+    # Random weights end a question by chance only, so they are drawn from nearly evenly.
+    def data(self, out, *words):
+        return ("data", "-m", self.llama, "-o", out, "-t", "1", "-n", "12", "-c", "256", "--temp", "20", "--top-p", "1",
+                *words)
+
+    def records(self, path):
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def test_the_model_asks_and_answers(self):
+        out = self.folder / "self.jsonl"
+        self.run_ok(*self.data(out, "--tokens", 600, "--seed", 3))
+        records = self.records(out)
+        self.assertGreater(len(records), 2)
+        for r in records:
+            self.assertEqual(set(r), {"prompt", "completion", "tokens", "index"})
+            self.assertTrue(r["prompt"] and r["completion"])
+        self.assertGreaterEqual(sum(r["tokens"] for r in records), 600)
+        self.assertEqual([r["index"] for r in records], sorted({r["index"] for r in records}))
+
+    def test_a_resumed_file_is_that_of_one_run(self):
+        whole, parts = self.folder / "whole.jsonl", self.folder / "parts.jsonl"
+        self.run_ok(*self.data(whole, "--tokens", 800, "--seed", 5))
+        self.run_ok(*self.data(parts, "--tokens", 200, "--seed", 5))
+        with parts.open("ab") as f:
+            f.write(b'{"prompt": "half a rec')  # a killed run's last line
+        self.run_ok(*self.data(parts, "--tokens", 800, "--seed", 5, "--resume"))
+        self.assertEqual(parts.read_bytes(), whole.read_bytes())
+        other = self.folder / "other.jsonl"
+        self.run_ok(*self.data(other, "--tokens", 200, "--seed", 6))
+        self.assertNotEqual(other.read_bytes(), whole.read_bytes()[:len(other.read_bytes())])
+
+    def test_prompts_of_a_file(self):
+        prompts = self.folder / "prompts.txt"
+        prompts.write_text("What is the sea?\n\n  Where are the boats?  \n")
+        out = self.folder / "answers.jsonl"
+        self.run_ok(*self.data(out, "--prompts", prompts))
+        self.assertEqual([r["prompt"] for r in self.records(out)], ["What is the sea?", "Where are the boats?"])
+
+    def test_training_reads_what_it_writes(self):
+        out = self.folder / "self.jsonl"
+        self.run_ok(*self.data(out, "--tokens", 400))
+        result = self.run_cli("train", "-m", self.llama, "-f", out, "--run", self.folder / "run", "--steps", 0,
+                              "--sequence-length", 16, "--fit-sequences", 1, "--prior-sequences", 1, "--essential-rise", 100)
+        if result.returncode != cli_case.UNSUPPORTED:  # a build without LibTorch
+            self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_refusals(self):
+        self.assert_refused(cli_case.USAGE, "data", "-m", self.llama, says="--out")
+        self.assert_refused(cli_case.NOT_FOUND, *self.data("x.jsonl", "--prompts", "/no/such/file"))
+        there = self.fixtures / "there.jsonl"
+        there.write_text("mine\n")
+        self.addCleanup(there.unlink)
+        self.assert_refused(cli_case.USAGE, *self.data(there), says="--resume")
+        self.assert_refused(cli_case.CORRUPT, *self.data(there, "--resume"), says="gateskip data")
 
 
 class CalibrateTest(cli_case.CliCase):
