@@ -12,11 +12,11 @@ namespace {
 
 using nlohmann::json;
 
-// Messages quote what they found, but not megabytes of it.
-std::string Clip(std::string text) {
+// Messages quote what they found, but not megabytes of it, on one line and in UTF-8 whatever the file is.
+std::string Clip(const std::string& text) {
   constexpr size_t kMaxQuoted = 200;
-  if (text.size() > kMaxQuoted) text = text.substr(0, kMaxQuoted) + "...";
-  return text;
+  const std::string quoted = json(text.substr(0, kMaxQuoted)).dump(-1, ' ', false, json::error_handler_t::replace);
+  return quoted.substr(1, quoted.size() - 2) + (text.size() > kMaxQuoted ? "..." : "");
 }
 
 // null when absent and a fallback exists; throws when absent without one.
@@ -35,7 +35,8 @@ const json* Member(const json& object, const char* key, const std::string& origi
 [[noreturn]] void FailType(const char* key, const std::string& origin, const char* expected, const json& found) {
   Fail(ErrorCode::kCorruptData, "[{}] key {}: expected {}, found {}; correct it", origin, key, expected,
        found.is_structured() ? std::string(found.type_name())
-                             : Clip(found.dump(-1, ' ', true, json::error_handler_t::replace)));
+       : found.is_string()   ? '"' + Clip(found.get_ref<const std::string&>()) + '"'
+                             : found.dump());
 }
 
 // First pass: syntax, levels, items, duplicate keys. (One pass with nlohmann's parser callback would do it too, but

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "io/testing/expect_error.h"
 
 namespace gateskip::testing {
@@ -106,6 +108,26 @@ TEST(Json, MessagesStayShort) {
   ExpectError([&] { ParseJson("{\"" + text + "\":1,\"" + text + "\":1}", "f"); }, kCorrupt, "twice");
   const auto object = ParseJson("{\"a\":\"" + text + "\"}", "f");
   ExpectError([&] { GetInt(object, "a", "f"); }, kCorrupt, "expected an integer");
+}
+
+// Servers put messages into JSON.
+TEST(Json, MessagesAreUtf8) {
+  const auto expect = [](const std::function<void()>& run, std::string_view words) {
+    try {
+      run();
+      ADD_FAILURE() << "nothing thrown";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kCorrupt);
+      EXPECT_NO_THROW(nlohmann::json(error.what()).dump());
+      EXPECT_NE(std::string_view(error.what()).find(words), std::string_view::npos) << error.what();
+    }
+  };
+  expect([] { ParseJson("{\"a\xFF\":1}", "f"); }, "last read");
+  expect([] { ParseJson("\"\xE4\xB8", "f"); }, "last read");
+  const std::string key = "a" + Repeat("\u4e2d", 100);  // 200 bytes end within a character
+  expect([&] { ParseJson("{\"" + key + "\":1,\"" + key + "\":1}", "f"); }, "key a\u4e2d\u4e2d");
+  const auto object = ParseJson("{\"k\":\"" + key + "\"}", "f");
+  expect([&] { GetInt(object, "k", "f"); }, "found \"a\u4e2d\u4e2d");
 }
 
 TEST(Json, Getters) {

@@ -52,7 +52,7 @@ class ByteLevelTokenizer final : public TokenizerBase {
       if (options_.ignore_merges && word.size() <= vocabulary().max_token_bytes()) {
         spelled.clear();
         for (const char c : word) AppendUtf8(Alphabet().code_of_byte[static_cast<uint8_t>(c)], &spelled);
-        if (const int32_t id = vocabulary().Find(spelled); id >= 0) {
+        if (const int32_t id = vocabulary().FindOrdinary(spelled); id >= 0) {
           ids->push_back(id);
           continue;
         }

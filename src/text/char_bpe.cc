@@ -126,7 +126,7 @@ class CharBpeTokenizer final : public TokenizerBase {
       // of a space apart, so that the text does not come back.
       const size_t length = DecodeUtf8(word, pos).length;
       const std::string_view character = word.substr(pos, length);
-      int32_t id = vocabulary().Find(character);
+      int32_t id = vocabulary().FindOrdinary(character);
       if (id < 0 && merges_) id = merges_->FindExtra(character);
       scratch->Append(static_cast<uint32_t>(pos), static_cast<uint32_t>(length), id);
       pos += length;
@@ -139,7 +139,7 @@ class CharBpeTokenizer final : public TokenizerBase {
       MergeSymbols(
           [this, word](const MergeSymbol& left, const MergeSymbol& right, MergeCandidate* candidate) {
             if (candidate->length > vocabulary().max_token_bytes()) return false;
-            const int32_t id = vocabulary().Find(word.substr(left.start, left.length + right.length));
+            const int32_t id = vocabulary().FindOrdinary(word.substr(left.start, left.length + right.length));
             if (id < 0) return false;
             candidate->rank = ranks_[static_cast<size_t>(id)];
             candidate->merged_id = id;

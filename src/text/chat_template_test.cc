@@ -78,6 +78,15 @@ TEST(ChatTemplate, RendersTheSameTwiceAndAfterAMove) {
   ExpectError([&] { first.Render(messages, true, "", ""); }, ErrorCode::kInvalidArgument, "moved");
 }
 
+// Texts, dicts and undefined values make the list that a filter walks; it has to outlive the walk.
+TEST(ChatTemplate, FiltersOverWhatIsNoList) {
+  const auto render = [](const char* source) { return ChatTemplate(source).Render({}, true, "", ""); };
+  EXPECT_EQ(render("{{ 'aBab' | unique | join }}"), "aB");
+  EXPECT_EQ(render("{{ {'b': 1, 'a': 2} | unique | list }}"), "['b', 'a']");
+  EXPECT_EQ(render("{{ {1: 2, 3: 4} | sum }} {{ nothing | sum }} {{ nothing | unique | list }}"), "4 0 []");
+  ExpectError([&] { render("{{ 'ab' | sum }}"); }, ErrorCode::kInvalidArgument, "arithmetic");
+}
+
 TEST(ChatTemplate, VariablesReplaceWhatIsGiven) {
   const ChatTemplate shown("{{ bos_token }}{{ messages[0].content }}{{ extra }}");
   EXPECT_EQ(shown.Render({{"user", "a"}}, true, "B", ""), "Ba");

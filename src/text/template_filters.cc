@@ -221,7 +221,8 @@ Value Unique(const Value& value, const Arguments& arguments, Budget* budget) {
   const Value* attribute = arguments.Find(1, "attribute");
   Items kept;
   std::vector<Value> keys;
-  for (const Value& item : ToItems(value, budget)->items) {
+  const auto items = ToItems(value, budget);
+  for (const Value& item : items->items) {
     Value key = SortKey(item, attribute, case_sensitive, budget);
     const bool seen =
         std::any_of(keys.begin(), keys.end(), [&](const Value& other) { return Equal(other, key, budget); });
@@ -372,7 +373,8 @@ Value Sum(const Value& value, const Arguments& arguments, Budget* budget) {
   const Value* attribute = arguments.Find(0, "attribute");
   const Value* start = arguments.Find(1, "start");
   Value total = start == nullptr ? Value::Of(int64_t{0}) : *start;
-  for (const Value& item : ToItems(value, budget)->items) {
+  const auto items = ToItems(value, budget);
+  for (const Value& item : items->items) {
     total =
         ApplyOperator(Op::kAdd, total, attribute == nullptr ? item : AttributePath(item, *attribute, budget), budget);
   }

@@ -105,7 +105,12 @@ MergeTable::MergeTable(const Vocabulary& vocabulary,
     const auto& [left, right] = pairs[rank];
     if (rule.left < 0) rule.left = FindExtra(left);
     if (rule.right < 0) rule.right = FindExtra(right);
-    if (rule.merged < 0) rule.merged = FindExtra(merged.assign(left).append(right));
+    merged.assign(left).append(right);
+    if (rule.merged < 0) {
+      rule.merged = FindExtra(merged);
+    } else if (vocabulary.FindOrdinary(merged) < 0) {
+      continue;  // would make a special token of text
+    }
     table_.Insert(Key(rule.left, rule.right), (static_cast<uint64_t>(rank) << 32) | static_cast<uint32_t>(rule.merged));
   }
 }

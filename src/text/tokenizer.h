@@ -23,6 +23,10 @@ class Tokenizer {
   // Throws Error(kUnsupported) for an unknown model or pre-tokenizer, kCorruptData for a broken vocabulary.
   static std::shared_ptr<const Tokenizer> FromGguf(const GgufFile& file);
   static std::shared_ptr<const Tokenizer> FromHubDirectory(const std::string& directory);
+  // The same of the contents of tokenizer.json and tokenizer_config.json ("{}" for none); `origin` names them in
+  // messages.
+  static std::shared_ptr<const Tokenizer> ParseHub(std::string_view tokenizer_json, std::string_view config_json,
+                                                   const std::string& origin);
 
   // parse_special: special tokens written in the text ("<|im_start|>") become their single id; otherwise they
   // are ordinary text. No BOS is added; see add_bos(). Text must be UTF-8; invalid bytes are tokenised as bytes

@@ -54,7 +54,8 @@ class TokenizerBase : public Tokenizer {
 };
 
 // Merge rules over symbol ids. Texts of merge rules that are no token get ids from vocabulary.size() upwards, so
-// that merging through them works as written; they are spelled out in bytes at the end.
+// that merging through them works as written; they are spelled out in bytes at the end. Rules that would make a special
+// or byte token of text are left out.
 class MergeTable {
  public:
   // pairs[i] has rank i; the first of two equal pairs counts.

@@ -9,6 +9,7 @@
 #include "io/hub_directory.h"
 #include "io/json.h"
 #include "text/tokenizer_base.h"
+#include "text/utf8.h"
 
 namespace gateskip {
 namespace {
@@ -68,14 +69,14 @@ std::vector<const Json*> Steps(const Json& component, const char* list, const st
   Fail(ErrorCode::kUnsupported,
        "[{}] pre_tokenizer: expected the one of gpt2, smollm, llama-bpe or qwen2, found {}; gateskip cannot split text "
        "as this model does",
-       origin, found.substr(0, 80));
+       origin, ReadableText(found, 80));
 }
 
 [[noreturn]] void FailNormalizer(const std::string& origin, std::string_view found) {
   Fail(ErrorCode::kUnsupported,
        "[{}] normalizer: expected NFC or none (byte-level), or Prepend and Replace of spaces by U+2581, found {}; "
        "gateskip cannot prepare text as this model does",
-       origin, found.substr(0, 80));
+       origin, ReadableText(found, 80));
 }
 
 // Sequences of one splitter (digits or a pattern; none: GPT-2's) and then ByteLevel, in this order.
@@ -253,9 +254,8 @@ bool MayExist(const std::string& path) {
   return std::filesystem::exists(path, error) || error;
 }
 
-Json ReadConfigIfThere(const std::string& path) {
-  if (!MayExist(path)) return Json::object();
-  Json config = ParseJson(ReadTextFile(path, kMaxTokenizerBytes), path);
+Json ParseConfig(std::string_view text, const std::string& path) {
+  Json config = ParseJson(text, path);
   if (!config.is_object()) {
     Fail(ErrorCode::kCorruptData, "[{}] top level: expected an object, found {}; the file is damaged", path,
          config.type_name());
@@ -271,9 +271,7 @@ std::optional<int32_t> NamedToken(const Json& config, const char* key, const Voc
   return id < 0 ? std::nullopt : std::optional<int32_t>(id);
 }
 
-std::string ReadChatTemplate(const Json& config, const std::string& directory) {
-  const std::string path = directory + "/chat_template.jinja";
-  if (MayExist(path)) return ReadTextFile(path, kMaxTemplateBytes);
+std::string ConfiguredTemplate(const Json& config) {
   const Json& value = Member(config, "chat_template");
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return "";
@@ -296,17 +294,14 @@ bool AddsBos(const Json& config, const Json& root, const std::string& origin) {
   return false;
 }
 
-}  // namespace
-
-std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& directory) {
-  const std::string origin = directory + "/tokenizer.json";
-  const Json root = ParseJson(ReadTextFile(origin, kMaxTokenizerBytes), origin);
-  const Json config = ReadConfigIfThere(directory + "/tokenizer_config.json");
+// `chat_template`: of chat_template.jinja, which wins over the one in `config`.
+std::shared_ptr<const Tokenizer> FromJson(const Json& root, const Json& config,
+                                          std::optional<std::string> chat_template, const std::string& origin) {
   const Json& model = Member(root, "model");
   if (StringOr(model, "type", "BPE") != "BPE" || !model.is_object()) {
     Fail(ErrorCode::kUnsupported,
          "[{}] model.type: expected BPE, found {}; gateskip cannot tokenise for this model yet", origin,
-         model.is_object() ? StringOr(model, "type", "") : "none");
+         model.is_object() ? ReadableText(StringOr(model, "type", ""), 80) : "none");
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!StringOr(model, key, "").empty()) {
@@ -322,7 +317,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& 
   special.bos = NamedToken(config, "bos_token", vocabulary);
   special.eos = NamedToken(config, "eos_token", vocabulary);
   special.add_bos = special.bos.has_value() && AddsBos(config, root, origin);
-  special.chat_template = ReadChatTemplate(config, directory);
+  special.chat_template = chat_template ? std::move(*chat_template) : ConfiguredTemplate(config);
   special.end_of_generation = FindEndOfGeneration(&vocabulary, special.eos, std::nullopt, std::nullopt);
   const std::string_view unknown = StringOr(model, "unk_token", "");
   if (const int32_t id = unknown.empty() ? -1 : vocabulary.Find(unknown); id >= 0) special.unknown = id;
@@ -336,6 +331,26 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& 
   special.unknown.reset();  // as for GGUF: a byte that is no token is dropped
   const ByteLevelOptions options = {RecognisePreTokenizer(root, origin), BoolOr(model, "ignore_merges", false)};
   return MakeByteLevelTokenizer(std::move(vocabulary), std::move(special), std::move(merges), options);
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> Tokenizer::FromHubDirectory(const std::string& directory) {
+  const std::string origin = directory + "/tokenizer.json";
+  const std::string config_path = directory + "/tokenizer_config.json";
+  const std::string template_path = directory + "/chat_template.jinja";
+  const Json root = ParseJson(ReadTextFile(origin, kMaxTokenizerBytes), origin);
+  Json config = Json::object();
+  if (MayExist(config_path)) config = ParseConfig(ReadTextFile(config_path, kMaxTokenizerBytes), config_path);
+  std::optional<std::string> chat_template;
+  if (MayExist(template_path)) chat_template = ReadTextFile(template_path, kMaxTemplateBytes);
+  return FromJson(root, config, std::move(chat_template), origin);
+}
+
+std::shared_ptr<const Tokenizer> Tokenizer::ParseHub(std::string_view tokenizer_json, std::string_view config_json,
+                                                     const std::string& origin) {
+  return FromJson(ParseJson(tokenizer_json, origin), ParseConfig(config_json, origin + " config"), std::nullopt,
+                  origin);
 }
 
 }  // namespace gateskip

@@ -16,6 +16,9 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr ErrorCode kBad = ErrorCode::kCorruptData;
+constexpr ErrorCode kOther = ErrorCode::kUnsupported;
+
 const Json& Goldens() {
   static const Json goldens = [] {
     std::ifstream file(std::string(GATESKIP_TEST_DATA) + "/hub_tokenizers.json");
@@ -98,6 +101,40 @@ TEST(HubConfig, ChatTemplateAndBos) {
   EXPECT_TRUE(bare->IsEndOfGeneration(*bare->FindSpecial("</s>")));
 }
 
+TEST(HubConfig, ContentsInPlaceOfFiles) {
+  const Json tokenizer = Goldens()["gemma"]["tokenizer"];
+  const auto from_files = Load(tokenizer);
+  const auto parsed = Tokenizer::ParseHub(tokenizer.dump(), Config().dump(), "memory");
+  EXPECT_EQ(parsed->vocab_size(), from_files->vocab_size());
+  EXPECT_EQ(parsed->bos(), from_files->bos());
+  EXPECT_EQ(parsed->Encode("the <s> \u00e9", true), from_files->Encode("the <s> \u00e9", true));
+  EXPECT_EQ(Tokenizer::ParseHub(tokenizer.dump(), "{}", "memory")->bos(), std::nullopt);
+  ExpectError([&] { Tokenizer::ParseHub("{}", "{}", "memory"); }, kOther, "[memory] model.type");
+  ExpectError([&] { Tokenizer::ParseHub(tokenizer.dump(), "[]", "memory"); }, kBad, "[memory config] top level");
+}
+
+// A vocabulary's own text is quoted in part, and never half a character.
+TEST(HubConfig, MessagesQuoteWholeCharacters) {
+  Json tokenizer = Goldens()["gpt2"]["tokenizer"];
+  std::string wide = "x";
+  for (int i = 0; i < 40'000; ++i) wide += "\u4e2d";
+  const auto expect = [&](std::string_view words) {
+    try {
+      Load(tokenizer);
+      ADD_FAILURE() << "nothing thrown";
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      EXPECT_NE(message.find(words), std::string::npos) << message;
+      EXPECT_LT(message.size(), 500U);
+      EXPECT_NO_THROW(Json(message).dump()) << "not UTF-8";
+    }
+  };
+  tokenizer["pre_tokenizer"]["type"] = wide;
+  expect("pre_tokenizer");
+  tokenizer["model"]["type"] = wide;
+  expect("model.type");
+}
+
 TEST(HubConfig, HolesInTheIdsAreUnusedTokens) {
   Json tokenizer = Goldens()["gpt2"]["tokenizer"];
   tokenizer["added_tokens"].push_back({{"id", 1000}, {"content", "<far>"}, {"special", true}});
@@ -123,9 +160,6 @@ TEST_P(HubBadFile, IsRefused) {
   GetParam().damage(&tokenizer);
   ExpectError([&] { Load(tokenizer); }, GetParam().code, GetParam().words);
 }
-
-constexpr ErrorCode kBad = ErrorCode::kCorruptData;
-constexpr ErrorCode kOther = ErrorCode::kUnsupported;
 
 const BadFile kBadFiles[] = {
     {"no_model", kOther, "model.type: expected BPE", [](Json* j) { j->erase("model"); }},

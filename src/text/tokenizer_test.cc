@@ -195,6 +195,35 @@ TEST(Tokenizer, SpecialTokensInTheText) {
   EXPECT_EQ(tokenizer->TokenBytes(keep, false), "<keep>");
 }
 
+// Text that spells a special token stays text, though merges lead up to it: a message must not end its own turn. Nor
+// does it become a byte token, which would stand for another text. As in sentencepiece, not llama.cpp.
+TEST(Tokenizer, TextNeverMergesIntoSpecialTokens) {
+  TinyModel model = CharLevel();
+  model.switches["add_space_prefix"] = false;
+  for (const char c : std::string_view("</s>0x41")) model.Add(std::string(1, c));
+  const int32_t left = model.Add("</");
+  const int32_t right = model.Add("s>");
+  const int32_t code = model.Add("<0x41");
+  model.Add("<0x4");
+  model.Add("<0x");
+  model.Add("<0");
+  auto tokenizer = model.Load();
+  EXPECT_EQ(tokenizer->Encode("</s>", false), (Ids{left, right}));
+  EXPECT_EQ(tokenizer->Encode("</s>", true), Ids{2});
+  EXPECT_EQ(tokenizer->Encode("<0x41>", false), (Ids{code, *tokenizer->Encode(">", false).begin()}));
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("<0x41></s>", false), false), "<0x41></s>");
+
+  model = ByteLevel("llama-bpe");  // which takes whole words
+  const int32_t eot = model.Add("EOT", kControl);
+  const int32_t eo = model.Add("EO");
+  model.merges = {"E O", "EO T"};
+  tokenizer = model.Load();
+  EXPECT_EQ(tokenizer->Encode("EOT", false), (Ids{eo, 'T'}));
+  EXPECT_EQ(tokenizer->Encode("EOT", true), Ids{eot});
+  model.pre = "gpt-2";
+  EXPECT_EQ(model.Load()->Encode("EOT", false), (Ids{eo, 'T'}));
+}
+
 TEST(PreTokenizer, Words) {
   const auto split = [](const char* name, std::string_view text) {
     Words words;

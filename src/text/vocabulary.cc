@@ -144,6 +144,11 @@ int32_t Vocabulary::Find(std::string_view text) const {
   return -1;
 }
 
+int32_t Vocabulary::FindOrdinary(std::string_view text) const {
+  const int32_t id = Find(text);
+  return id < 0 || IsSpecial(id) || Type(id) == TokenType::kByte ? -1 : id;
+}
+
 void Vocabulary::SetStrip(int32_t id, bool left, bool right) {
   if (left || right) strips_.Insert(static_cast<uint64_t>(id), (left ? 1u : 0u) | (right ? 2u : 0u));
 }

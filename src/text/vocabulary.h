@@ -68,6 +68,9 @@ class Vocabulary {
   size_t max_token_bytes() const { return max_token_bytes_; }
   // The last of several tokens with one text, as llama.cpp has it; -1 when absent.
   int32_t Find(std::string_view text) const;
+  // The same, but -1 too for what text never merges into, as in sentencepiece: a control or unknown token, which would
+  // let a message end a turn, and a byte token, whose text ("<0x41>") is not what it stands for.
+  int32_t FindOrdinary(std::string_view text) const;
 
   // Before Finish(): spaces beside the token in the text are swallowed by it (tokenizer.json's added tokens).
   void SetStrip(int32_t id, bool left, bool right);
