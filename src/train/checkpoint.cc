@@ -143,6 +143,7 @@ void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_direct
   int kept = 0;
   std::error_code ignored;  // an old checkpoint that cannot be removed does no harm
   for (const int step : Steps(run_directory)) {
+    if (step > checkpoint.step) continue;  // damaged, or of another run: no reason to give up a good one
     if (++kept > keep) fs::remove_all(StepPath(run_directory, step), ignored);
   }
 }

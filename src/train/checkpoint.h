@@ -24,7 +24,7 @@ struct Checkpoint {
   std::map<std::string, CheckpointTensor> tensors;
 };
 
-// Throws Error(kIo). Afterwards all but the newest `keep` directories are removed.
+// Throws Error(kIo). Afterwards, of the directories up to this step, all but the newest `keep` are removed.
 void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_directory, int keep);
 
 // The newest valid checkpoint, nullopt when there is none. `skipped` is told about each newer one that does not

@@ -25,21 +25,22 @@ const std::string* StringField(const Json& record, const char* name) {
   return found != record.end() && found->is_string() ? found->get_ptr<const std::string*>() : nullptr;
 }
 
-Document DocumentOf(const Json& record, const std::string& path, size_t line) {
+// `origin` names the record in messages.
+Document DocumentOf(const Json& record, const std::string& origin) {
   constexpr std::pair<const char*, const char*> kPairs[] = {
       {"question", "answer"}, {"prompt", "completion"}, {"instruction", "output"}};
   if (record.is_object()) {
-    if (const std::string* text = StringField(record, "text")) return {*text, "", ""};
+    if (const std::string* text = StringField(record, "text")) return {*text, "", "", /*whole=*/true};
     for (const auto& [question, answer] : kPairs) {
       const std::string* q = StringField(record, question);
       const std::string* a = StringField(record, answer);
-      if (q != nullptr && a != nullptr) return {"", *q, *a};
+      if (q != nullptr && a != nullptr) return {"", *q, *a, /*whole=*/true};
     }
   }
   Fail(ErrorCode::kCorruptData,
-       "[{}] record {}: expected a string field `text`, or question+answer, prompt+completion or "
+       "{}: expected a string field `text`, or question+answer, prompt+completion or "
        "instruction+output, found none of them; convert the file",
-       path, line);
+       origin);
 }
 
 void CutText(const std::string& content, std::vector<Document>& documents) {
@@ -47,15 +48,12 @@ void CutText(const std::string& content, std::vector<Document>& documents) {
   while (begin < content.size()) {
     size_t end = content.size();
     if (content.size() - begin > kPieceBytes) {
-      const size_t newline = content.find('\n', begin + kPieceBytes);
-      // A file without line ends is cut where it is: tokenisers take bytes, never refuse them.
-      if (newline == std::string::npos || newline - begin > 4 * kPieceBytes) {
-        end = std::min(content.size(), begin + kPieceBytes);
-      } else {
-        end = newline + 1;
-      }
+      // The search is bounded, or a file without line ends would take quadratic time. It is cut where it is: tokenisers
+      // take bytes, never refuse them.
+      const size_t newline = std::string_view(content).substr(begin + kPieceBytes, 3 * kPieceBytes + 1).find('\n');
+      end = begin + kPieceBytes + (newline == std::string_view::npos ? 0 : newline + 1);
     }
-    documents.push_back({content.substr(begin, end - begin), "", ""});
+    documents.push_back({content.substr(begin, end - begin), "", "", /*whole=*/false});
     begin = end;
   }
 }
@@ -73,7 +71,9 @@ std::vector<Document> ParseDocuments(const std::string& content, const std::stri
            "per line",
            path, array.type_name());
     }
-    for (size_t i = 0; i < array.size(); ++i) documents.push_back(DocumentOf(array[i], path, i + 1));
+    for (size_t i = 0; i < array.size(); ++i) {
+      documents.push_back(DocumentOf(array[i], fmt::format("[{}] record {}", path, i + 1)));
+    }
   } else if (extension == ".jsonl") {
     size_t line = 0;
     for (size_t begin = 0; begin < content.size();) {
@@ -82,7 +82,8 @@ std::vector<Document> ParseDocuments(const std::string& content, const std::stri
       ++line;
       begin = newline + 1;
       if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      documents.push_back(DocumentOf(ParseJson(text, fmt::format("{}:{}", path, line)), path, line));
+      const std::string origin = fmt::format("{}:{}", path, line);
+      documents.push_back(DocumentOf(ParseJson(text, origin), fmt::format("[{}] record", origin)));
     }
   } else {
     CutText(content, documents);
@@ -120,6 +121,7 @@ std::vector<std::vector<int32_t>> TokenizeDocuments(const std::vector<Document>&
     std::vector<int32_t> ids;
     if (document.question.empty() && document.answer.empty()) {
       ids = tokenizer.Encode(document.text, false);
+      if (document.whole && !ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
     } else if (chat && pairs++ % 2 == 0) {
       const std::string text =
           chat_template.Render({{"user", document.question}, {"assistant", document.answer}}, false, bos, eos);

@@ -17,6 +17,7 @@ struct Document {
   std::string text;      // plain text; empty for a pair
   std::string question;  // pairs
   std::string answer;
+  bool whole = true;  // false: a piece of a longer text, which no EOS ends
 };
 
 // Throws Error: kNotFound, kIo, kCorruptData (bad JSON, no known field), kLimitExceeded (file over 4 GiB).

@@ -192,7 +192,9 @@ Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const
   if (use_adapter && keep.defined() && config_.kv_rule == KvRule::kDrop) visible = (keep.detach() > 0.5).to(at::kByte);
   if (use_adapter && config_.kv_rule == KvRule::kCopy) {
     const int below = KvCopySource(c, layer);
-    if (keep.defined() && below >= 0) {
+    // A pass that begins above `below` (the prior's) leaves whole branches out: no row that runs then attends to one
+    // that does not, so there is nothing to copy.
+    if (keep.defined() && below >= 0 && kv.k[static_cast<size_t>(below)].defined()) {
       const Tensor ran = (keep.detach() > 0.5).view({batch, 1, length, 1});
       const Tensor mask = ran.expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
       k = at::where(mask, k, kv.k[static_cast<size_t>(below)]);

@@ -380,7 +380,9 @@ void Trainer::Log(const std::string& json_line) {
 }
 
 std::string Trainer::OptionsHash() const {
-  const std::string text = OptionsJson(options_).dump() + file_->Fingerprint() + data_->sha256();
+  Json mixture = Json::array();  // data_->sha256() is of the tokens alone
+  for (const TrainSource& s : options_.sources) mixture.push_back({s.weight, s.begin, s.end});
+  const std::string text = OptionsJson(options_).dump() + mixture.dump() + file_->Fingerprint() + data_->sha256();
   return Sha256Hex(std::as_bytes(std::span<const char>(text)));
 }
 
