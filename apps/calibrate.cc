@@ -76,7 +76,7 @@ void AddCalibrate(CLI::App& app, Command& command) {
   AddAdapterPath(*sub, &flags->paths, "Adapter directory; it is replaced at the end, or left as it was");
   AddThreads(*sub, &flags->options.threads);
   AddTexts(*sub, "-f,--file", &flags->options.text_paths, "FILE",
-           "Calibration text: .txt or .md as it is, .jsonl by its string fields; may be repeated")
+           "Calibration text, read as `train` reads it; may be repeated, and each gives its share")
       ->group("Input");
   AddInt64(*sub, "--tokens", &flags->options.max_tokens, 64, int64_t{1} << 32, "Tokens to use at most")->group("Input");
   AddInt(*sub, "-c,--context", &flags->options.window, 16, 1 << 16, "Tokens per window")->group("Input");

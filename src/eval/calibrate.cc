@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "base/sha256.h"
-#include "eval/text_source.h"
 #include "gate/threshold_search.h"
 #include "io/adapter.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "runtime/self_test.h"
+#include "text/documents.h"
 
 namespace gateskip {
 namespace {
@@ -22,26 +22,47 @@ constexpr double kTolerance = 0.002;
 constexpr int kMaxRounds = 5;
 constexpr size_t kSelfTestTokens = 24;
 constexpr double kSelfTestBudget = 0.25;
+constexpr size_t kDocumentBatch = 64;  // even: every second pair is a chat
 
 using Windows = std::vector<std::vector<int32_t>>;
 
-Windows MakeWindows(const std::vector<int32_t>& ids, const Tokenizer& tokenizer, const CalibrateOptions& options) {
+// As many tokens of every file, from its start; a file's documents follow each other without a gap.
+Windows MakeWindows(const Tokenizer& tokenizer, const CalibrateOptions& options) {
   Windows windows;
   const bool bos = tokenizer.add_bos() && tokenizer.bos().has_value();
   const size_t body = static_cast<size_t>(options.window) - (bos ? 1 : 0);
-  const size_t limit = std::min(ids.size(), static_cast<size_t>(options.max_tokens));
-  for (size_t begin = 0; begin + body <= limit; begin += body) {
-    std::vector<int32_t> window;
-    if (bos) window.push_back(*tokenizer.bos());
-    window.insert(window.end(), ids.begin() + static_cast<ptrdiff_t>(begin),
-                  ids.begin() + static_cast<ptrdiff_t>(begin + body));
-    windows.push_back(std::move(window));
-  }
-  if (windows.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "[calibrate] text: expected at least {} tokens, found {}; pass more text", body,
-         limit);
+  const size_t share =
+      std::max<size_t>(1, static_cast<size_t>(options.max_tokens / options.window) / options.text_paths.size());
+  for (const std::string& path : options.text_paths) {
+    std::vector<int32_t> ids;
+    const std::vector<Document> documents = ReadDocuments(path);
+    for (size_t begin = 0; begin < documents.size() && ids.size() < share * body; begin += kDocumentBatch) {
+      const size_t end = std::min(documents.size(), begin + kDocumentBatch);
+      for (const std::vector<int32_t>& document : TokenizeDocuments(
+               {documents.begin() + static_cast<ptrdiff_t>(begin), documents.begin() + static_cast<ptrdiff_t>(end)},
+               tokenizer)) {
+        ids.insert(ids.end(), document.begin(), document.end());
+      }
+    }
+    if (ids.size() < body) {
+      Fail(ErrorCode::kInvalidArgument, "[{}] text: expected at least {} tokens, found {}; pass more text or lower -c",
+           path, body, ids.size());
+    }
+    for (size_t n = 0; n < share && (n + 1) * body <= ids.size(); ++n) {
+      std::vector<int32_t> window;
+      if (bos) window.push_back(*tokenizer.bos());
+      const auto begin = ids.begin() + static_cast<ptrdiff_t>(n * body);
+      window.insert(window.end(), begin, begin + static_cast<ptrdiff_t>(body));
+      windows.push_back(std::move(window));
+    }
   }
   return windows;
+}
+
+std::string HashOf(const Windows& windows) {
+  Sha256 hash;
+  for (const std::vector<int32_t>& window : windows) hash.Update(std::as_bytes(std::span<const int32_t>(window)));
+  return hash.HexDigest();
 }
 
 class Calibrator {
@@ -105,6 +126,9 @@ class Calibrator {
 };
 
 void CheckOptions(const CalibrateOptions& options) {
+  if (options.text_paths.empty()) {
+    Fail(ErrorCode::kInvalidArgument, "[calibrate] text: expected at least one file, found none; pass -f");
+  }
   if (options.window < 16 || options.window > 8192 || options.max_tokens < options.window) {
     Fail(ErrorCode::kInvalidArgument,
          "[calibrate] tokens: expected a window of 16 to 8192 tokens and at least one window, "
@@ -156,9 +180,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   engine.threads = options.threads;
   Adapter adapter = ReadAdapter(options.adapter_path);
   const std::unique_ptr<LoadedModel> model = LoadModel(engine);
-  const std::string text = ReadTexts(options.text_paths);
-  const std::vector<int32_t> ids = model->tokenizer->Encode(text, false);
-  const Windows windows = MakeWindows(ids, *model->tokenizer, options);
+  const Windows windows = MakeWindows(*model->tokenizer, options);
   const CostModel& cost = model->adapter_cost;
 
   Calibrator calibrator(*model, windows, options.window);
@@ -194,7 +216,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
     config.thresholds.push_back(calibrator.ThresholdRow(budget.threshold));
     config.realised_net_saving.push_back(budget.net);
   }
-  config.calibration_sha256 = Sha256Hex(std::as_bytes(std::span<const char>(text)));
+  config.calibration_sha256 = HashOf(windows);
   config.calibration_tokens = static_cast<int64_t>(windows.size()) * options.window;
   config.self_test = {};
   WriteAdapter(adapter, options.adapter_path, true);

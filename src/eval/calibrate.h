@@ -13,8 +13,8 @@ namespace gateskip {
 struct CalibrateOptions {
   std::string model_path;
   std::string adapter_path;             // read, and replaced at the end
-  std::vector<std::string> text_paths;  // .txt, .md: as they are; .jsonl: the string fields of every line
-  int64_t max_tokens = 8192;            // used for calibration, windows of `window` tokens
+  std::vector<std::string> text_paths;  // documents as in training (text/documents.h)
+  int64_t max_tokens = 16384;           // used for calibration, windows of `window` tokens, evenly from every file
   int window = 512;
   std::vector<double> budgets = {0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6};
   int threads = 0;

@@ -148,6 +148,10 @@ void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_direct
   }
 }
 
+bool HasCheckpoints(const std::string& run_directory) {
+  return fs::is_directory(run_directory) && !Steps(run_directory).empty();
+}
+
 std::optional<Checkpoint> ReadNewestCheckpoint(const std::string& run_directory,
                                                const std::function<void(const std::string&)>& skipped) {
   if (!fs::is_directory(run_directory)) return std::nullopt;

@@ -27,6 +27,8 @@ struct Checkpoint {
 // Throws Error(kIo). Afterwards, of the directories up to this step, all but the newest `keep` are removed.
 void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_directory, int keep);
 
+bool HasCheckpoints(const std::string& run_directory);  // valid or not
+
 // The newest valid checkpoint, nullopt when there is none. `skipped` is told about each newer one that does not
 // verify, and why.
 std::optional<Checkpoint> ReadNewestCheckpoint(const std::string& run_directory,

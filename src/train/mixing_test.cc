@@ -11,15 +11,15 @@
 
 #include "io/testing/expect_error.h"
 #include "io/testing/temp_directory.h"
+#include "text/testing/byte_tokenizer.h"
 #include "train/data.h"
-#include "train/testing/byte_tokenizer.h"
 
 namespace gateskip::train {
 namespace {
 
+using ::gateskip::testing::ByteTokenizer;
 using ::gateskip::testing::ExpectError;
 using ::gateskip::testing::TempDirectory;
-using testing::ByteTokenizer;
 using Ids = std::vector<int32_t>;
 
 // `count` records of 4 tokens: the source's letter, two digits and EOS.

@@ -124,6 +124,12 @@ void Trainer::BuildModel() {
   data_ = std::make_unique<TrainData>(options_.sources, *tokenizer, options_.sequence_length, options_.seed);
   observer_.OnMessage(
       fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
+  if (!options_.resume && HasCheckpoints(options_.run_directory)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] run directory: expected one without checkpoints for a new run, found some; pass --resume to go on, or "
+         "name another directory",
+         options_.run_directory);
+  }
   if (!options_.resume || !Resume()) StartFresh();
   if (!options_.heldout_sources.empty()) {
     TrainData heldout(options_.heldout_sources, *tokenizer, options_.sequence_length, 0);
@@ -137,7 +143,7 @@ void Trainer::BuildModel() {
   }
 }
 
-void Trainer::StartFresh() {
+AdapterConfig Trainer::StartConfig() const {
   const ModelConfig& c = base_.config;
   AdapterConfig config;
   config.base_model_name = c.name;
@@ -155,6 +161,12 @@ void Trainer::StartFresh() {
   config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;
   config.lora_alpha = config.lora_rank > 0 ? options_.lora_alpha : 0.0F;
   if (config.lora_rank > 0) config.lora_targets = options_.lora_targets;
+  return config;
+}
+
+void Trainer::StartFresh() {
+  const ModelConfig& c = base_.config;
+  const AdapterConfig config = StartConfig();
   model_ = std::make_unique<GatedModel>(base_, config, options_.seed);
   observer_.OnMessage("fitting skip paths");
   FitSkipPaths(*model_, Batch(0, options_.fit_sequences), options_.fit_ridge);
@@ -437,42 +449,25 @@ void Trainer::WriteFinalAdapter() {
   observer_.OnMessage("adapter written to " + options_.adapter_directory);
 }
 
-bool Trainer::Resume() {
-  const auto checkpoint =
-      ReadNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
-  if (!checkpoint) return false;
-  const Json state = Json::parse(checkpoint->state_json);
+void Trainer::Restore(const Checkpoint& checkpoint) {
+  const Json state = Json::parse(checkpoint.state_json);
   if (state.at("options_hash").get<std::string>() != OptionsHash()) {
     Fail(ErrorCode::kMismatch,
          "[{}] checkpoint of step {}: expected the options, base model and text it was started "
          "with, found others; pass the same ones or start a new run directory",
-         options_.run_directory, checkpoint->step);
+         options_.run_directory, checkpoint.step);
   }
   const ModelConfig& c = base_.config;
-  AdapterConfig config;
-  config.base_model_name = c.name;
-  config.base_fingerprint = file_->Fingerprint();
-  config.architecture = c.architecture;
-  config.num_layers = c.num_layers;
-  config.hidden_size = c.hidden_size;
-  config.gate_kind = options_.gate_kind;
-  config.gate_rank = options_.gate_kind == GateKind::kLowRank ? options_.gate_rank : 0;
-  config.multiply_output = options_.multiply_output;
-  config.kv_rule = options_.kv_rule;
+  AdapterConfig config = StartConfig();
   config.gated = state.at("gated").get<std::vector<bool>>();
-  config.always_run_positions = options_.always_run_positions;
-  config.skip_rank = options_.skip_rank;
-  config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;
-  config.lora_alpha = config.lora_rank > 0 ? options_.lora_alpha : 0.0F;
-  if (config.lora_rank > 0) config.lora_targets = options_.lora_targets;
   model_ = std::make_unique<GatedModel>(base_, config, options_.seed);
   cost_ = std::make_unique<CostModel>(DimsOf(c), config);
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   auto& parameters = model_->parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    FromCheckpoint(*checkpoint, parameters[i].name, parameters[i].value);
-    FromCheckpoint(*checkpoint, "adam_m." + parameters[i].name, optimizer_->first_moments()[i]);
-    FromCheckpoint(*checkpoint, "adam_v." + parameters[i].name, optimizer_->second_moments()[i]);
+    FromCheckpoint(checkpoint, parameters[i].name, parameters[i].value);
+    FromCheckpoint(checkpoint, "adam_m." + parameters[i].name, optimizer_->first_moments()[i]);
+    FromCheckpoint(checkpoint, "adam_v." + parameters[i].name, optimizer_->second_moments()[i]);
   }
   model_->Refresh();
   step_ = state.at("step").get<int>();
@@ -481,6 +476,18 @@ bool Trainer::Resume() {
   bad_run_ = state.at("bad_run").get<int>();
   optimizer_->set_updates(state.at("updates").get<int64_t>());
   curve_.values() = state.at("threshold_curve").get<std::vector<double>>();
+}
+
+bool Trainer::Resume() {
+  const auto checkpoint =
+      ReadNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
+  if (!checkpoint) return false;
+  try {
+    Restore(*checkpoint);
+  } catch (const Json::exception& e) {
+    Fail(ErrorCode::kCorruptData, "[{}] state of step {}: expected the fields of a checkpoint, found: {}; remove it",
+         options_.run_directory, checkpoint->step, e.what());
+  }
   observer_.OnMessage(fmt::format("resumed at step {}", step_));
   return true;
 }

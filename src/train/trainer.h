@@ -32,8 +32,10 @@ class Trainer {
     bool finite = true;
   };
 
-  void BuildModel();  // fresh: fit and prior; resumed: from the checkpoint
+  void BuildModel();                  // fresh: fit and prior; resumed: from the checkpoint
+  AdapterConfig StartConfig() const;  // every branch gated
   void StartFresh();
+  void Restore(const Checkpoint& checkpoint);
   bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
   StepResult ForwardBackward();  // accumulates gradients of the current step

@@ -205,6 +205,30 @@ class CalibrateTest(cli_case.CliCase):
         self.assertIn(best, [b["budget"] for b in info["budgets"]])
         self.run_ok("generate", "-m", self.llama, "--adapter", adapter, "--budget", best, "-p", "hello", "-n", 4)
 
+    def test_every_file_gives_its_share(self):
+        adapter = self.folder / "adapter"
+        shutil.copytree(self.adapter, adapter)
+        files = []
+        for name, text in (("text.txt", TEXT), ("pairs.jsonl", json.dumps({"prompt": "x" * 90, "completion": TEXT}))):
+            files += ["-f", self.folder / name]
+            (self.folder / name).write_text(text)
+        words = ("calibrate", "-m", self.llama, "--adapter", adapter, *files, "-t", 1, "--tokens", 256, "-c", 64,
+                 "--budgets", "0.1")
+        self.run_ok(*words)
+        self.assertEqual(self.adapter_config(adapter)["calibration_tokens"], 256)
+        one = self.adapter_config(adapter)["calibration_sha256"]
+        (self.folder / "pairs.jsonl").write_text(json.dumps({"prompt": "y" * 90, "completion": TEXT}))
+        self.run_ok(*words)
+        self.assertNotEqual(self.adapter_config(adapter)["calibration_sha256"], one)
+        (self.folder / "pairs.jsonl").write_text(json.dumps({"prompt": "y", "completion": "z"}))
+        result = self.run_cli(*words)
+        self.assertEqual(result.returncode, cli_case.USAGE)
+        self.assertIn(b"pairs.jsonl", result.stderr)
+
+    @staticmethod
+    def adapter_config(adapter):
+        return json.loads((adapter / "adapter_config.json").read_text())
+
     def test_failure_leaves_the_adapter_alone(self):
         self.assert_refused(cli_case.NOT_FOUND, "calibrate", "-m", self.llama, "--adapter", self.adapter, "-f", "/no/text")
         self.assert_refused(cli_case.MISMATCH, "calibrate", "-m", self.gemma3, "--adapter", self.adapter, "-f",

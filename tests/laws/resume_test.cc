@@ -119,5 +119,16 @@ TEST_F(TrainingRunTest, ResumingNothingStartsAndASecondTrainerIsRefused) {
   ExpectError([&] { Train(options, observer); }, ErrorCode::kIo, "another trainer");
 }
 
+// Its checkpoints and the new run's would be mixed, and a later --resume could take the wrong one.
+TEST_F(TrainingRunTest, ANewRunOverAnOldOneIsRefused) {
+  TrainOptions options = Options("run");
+  options.steps = 1;
+  Observer observer;
+  EXPECT_EQ(Train(options, observer), TrainOutcome::kFinished);
+  const Hashes before = HashesIn(options.run_directory);
+  ExpectError([&] { Train(options, observer); }, ErrorCode::kInvalidArgument, "pass --resume");
+  EXPECT_EQ(HashesIn(options.run_directory), before);
+}
+
 }  // namespace
 }  // namespace gateskip::testing

@@ -8,7 +8,7 @@
 
 #include "text/tokenizer.h"
 
-namespace gateskip::train::testing {
+namespace gateskip::testing {
 
 constexpr int32_t kEos = 256;
 constexpr int32_t kBos = 257;
@@ -50,4 +50,4 @@ class ByteTokenizer : public Tokenizer {
   std::string chat_template_;
 };
 
-}  // namespace gateskip::train::testing
+}  // namespace gateskip::testing
