@@ -56,10 +56,6 @@ std::string_view KvRuleName(KvRule rule) {
   return "unknown";
 }
 
-LayerDims DimsOf(const ModelConfig& c) {
-  return {c.num_layers, c.hidden_size, c.query_size(), c.kv_size(), c.ffn_size};
-}
-
 // Cost of deciding every gated branch, as a share of the ungated layers.
 double DecisionCost(const CostModel& cost) {
   double decision = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gate/cost_model.h"
 
+#include <utility>
+
 #include "base/check.h"
 #include "gate/branch.h"
 
@@ -82,25 +84,29 @@ CostModel::CostModel(const LayerDims& dims, const AdapterConfig& adapter) : Cost
     BranchCost& cost = branches_[b];
     for (const LinearShape& linear : LinearShapes(dims)) {
       if (linear.branch != KindOfBranch(static_cast<int>(b)) || !HasTarget(adapter, linear.name)) continue;
-      const double lora = dims.extra_factor * LoraCost(adapter.lora_rank, linear.in, linear.out);
+      const double lora = LoraCost(adapter.lora_rank, linear.in, linear.out);
       cost.kept_extra += lora;
       if (linear.is_kv) cost.kv += lora;
     }
     if (b >= adapter.gated.size() || !adapter.gated[b]) continue;
-    if (adapter.skip_rank >= 0) cost.skip_path = dims.extra_factor * d * (1 + 2 * adapter.skip_rank);
+    if (adapter.skip_rank >= 0) cost.skip_path = d * (1 + 2 * adapter.skip_rank);
     switch (adapter.gate_kind) {
       case GateKind::kScalar:
-        cost.decision = dims.extra_factor * d;
+        cost.decision = d;
         break;
       case GateKind::kLowRank:
-        cost.decision = dims.extra_factor * 2 * d * adapter.gate_rank;
+        cost.decision = 2 * d * adapter.gate_rank;
         break;
       case GateKind::kVector:
-        cost.decision = dims.extra_factor * d;
-        if (adapter.multiply_output) cost.kept_extra += dims.extra_factor * d * d;
+        cost.decision = d;
+        if (adapter.multiply_output) cost.kept_extra += d * d;
         break;
     }
   }
+}
+
+CostModel::CostModel(std::vector<BranchCost> branches) : branches_(std::move(branches)) {
+  for (const BranchCost& branch : branches_) dense_per_row_ += branch.dense;
 }
 
 double CostModel::NominalSaving(const SkipCounts& counts) {

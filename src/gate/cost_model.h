@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a token costs, and what skipping really saves: net of gates, of the K/V that is projected anyway, and of
-// LoRA deltas. The unit is one weight element multiplied for one row: weight bytes read at batch 1 and FLOPs in
-// prefill are both proportional to it. The base is the layer stack of the *ungated* model (no embedding, no
-// head), as DESIGN.md section 2 defines the budget.
+// LoRA deltas. Costs are weight elements multiplied for one row (training, where every matrix has one type) or weight
+// bytes read for one row (the runtime: model/measured_cost.h). The base is the layer stack of the *ungated* model, no
+// embedding and no head.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,6 @@ struct LayerDims {
   int64_t query_size;  // heads * head_dim
   int64_t kv_size;     // kv_heads * head_dim
   int64_t ffn_size;
-  // Bytes per element of the adapter's matrices over bytes per element of the branches: an f16 delta beside
-  // 5-bit weights costs 3.2 times its element count in decode. 1 counts FLOPs.
-  double extra_factor = 1.0;
 };
 
 struct BranchCost {
@@ -51,6 +48,8 @@ class CostModel {
   explicit CostModel(const LayerDims& dims);
   // With an adapter's gates and deltas.
   CostModel(const LayerDims& dims, const AdapterConfig& adapter);
+  // Costs found some other way, [branches].
+  explicit CostModel(std::vector<BranchCost> branches);
 
   const BranchCost& branch(int b) const { return branches_[static_cast<size_t>(b)]; }
   int num_branches() const { return static_cast<int>(branches_.size()); }

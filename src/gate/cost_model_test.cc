@@ -52,25 +52,29 @@ TEST(CostModel, GatesEatTheSaving) {
   EXPECT_LT(scalar.NetSaving(all_run), 0.0);
 }
 
-TEST(CostModel, ExtraFactorWeighsBytes) {
+TEST(CostModel, DeltasAndSkipPathsCount) {
   AdapterConfig adapter;
   adapter.gated.assign(60, true);
   adapter.skip_rank = 8;
   adapter.lora_rank = 8;
   adapter.lora_targets = {"attn_output", "attn_k"};
-  LayerDims dims = SmolLm2();
-  dims.extra_factor = 3.2;
-  const CostModel cost(dims, adapter);
-  EXPECT_DOUBLE_EQ(cost.branch(0).kept_extra, 3.2 * 8 * (1152 + 768));
-  EXPECT_DOUBLE_EQ(cost.branch(0).kv, 221184 + 3.2 * 8 * 768);
+  const CostModel cost(SmolLm2(), adapter);
+  EXPECT_DOUBLE_EQ(cost.branch(0).kept_extra, 8 * (1152 + 768));
+  EXPECT_DOUBLE_EQ(cost.branch(0).kv, 221184 + 8 * 768);
   EXPECT_DOUBLE_EQ(cost.branch(1).kept_extra, 0);
-  EXPECT_DOUBLE_EQ(cost.branch(1).skip_path, 3.2 * 576 * 17);
+  EXPECT_DOUBLE_EQ(cost.branch(1).skip_path, 576 * 17);
   std::vector<uint8_t> kept(60, 1);
   kept[3] = 0;
   const double lora = 30 * cost.branch(0).kept_extra;
-  const double decisions = 60 * 3.2 * 576;
+  const double decisions = 60 * 576;
   EXPECT_NEAR(cost.NetSaving(kept, KvRule::kCompute),
               (2654208 - cost.branch(1).skip_path - lora - decisions) / cost.dense_per_row(), 1e-12);
+}
+
+TEST(CostModel, TakesCostsMeasuredElsewhere) {
+  const CostModel cost({{.dense = 60, .decision = 1}, {.dense = 40, .kept_extra = 2, .skip_path = 3}});
+  EXPECT_EQ(cost.dense_per_row(), 100);
+  EXPECT_NEAR(cost.NetSaving(std::vector<uint8_t>{1, 0}, KvRule::kDrop), 1 - (60 + 1 + 3) / 100.0, 1e-15);
 }
 
 TEST(SkipCounts, AddAndSubtractAreInverse) {

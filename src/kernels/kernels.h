@@ -89,16 +89,12 @@ struct Product {
   const PackedMatrix* weight;
   MatrixView out;  // [x.num_rows, weight->rows]
 };
-// All products share the input and run in one parallel region (QKV; gate and up).
+// All products share the input and run in one parallel region (QKV; gate and up; a matrix and the first factor of its
+// delta).
 void MatMul(const PackedRows& x, std::span<const Product> products, ThreadPool& pool);
 
-// y[i, :] += scale * B (A x[i, :]) with f32 A [rank, in], B [out, rank]: a LoRA delta (arXiv 2106.09685).
-struct LowRankDelta {
-  const PackedMatrix* a;
-  const PackedMatrix* b;
-  float scale;
-};
-void AddLowRank(const PackedRows& x, const LowRankDelta& delta, MatrixView y, MatrixView scratch, ThreadPool& pool);
+// y[i, :] += scale * weight * x[i, :], float layouts only: the second factor of a LoRA delta (arXiv 2106.09685).
+void AddScaledProduct(ConstMatrixView x, const PackedMatrix& weight, float scale, MatrixView y, ThreadPool& pool);
 
 // ------------------------------------------------------------------------------------------- per-row ops
 // out = x / sqrt(mean(x^2) + eps) * weight, row by row (arXiv 1910.07467). out may alias x.
@@ -184,7 +180,7 @@ struct AttentionShape {
 void Attend(const AttentionShape& shape, size_t layer, std::span<const AttentionRow> rows, ThreadPool& pool);
 
 // ----------------------------------------------------------------------------------------------- counting
-// Weight bytes read by MatMul and AddLowRank since the process started (each weight matrix counts once per
+// Weight bytes read by MatMul and AddScaledProduct since the process started (each weight matrix counts once per
 // call with at least one row), so that "really skipped" can be checked. Relaxed atomic, always on.
 uint64_t WeightBytesRead();
 

@@ -200,10 +200,21 @@ TEST_P(TargetTest, LowRankDeltaEqualsDoublePrecision) {
   const std::vector<float> x = RandomFloats(kRows * kIn, 16);
   const std::vector<float> start = RandomFloats(kRows * kOut, 17);
   std::vector<float> y = start;
-  std::vector<float> scratch(kRows * kRank);
+  // The first factor's results lie between those of another matrix: strides are honoured.
+  constexpr size_t kStride = kRank + 3;
+  std::vector<float> first(kRows * kStride, 99.0F);
+  const MatrixView inner_view = {first.data() + 1, kRows, kRank, kStride};
   PackedRows packed;
   PackRows({x.data(), kRows, kIn, kIn}, {}, false, &packed, pool_);
-  AddLowRank(packed, {&pa, &pb, 0.75F}, {y.data(), kRows, kOut, kOut}, {scratch.data(), kRows, kRank, kRank}, pool_);
+  const Product down = {&pa, inner_view};
+  MatMul(packed, {&down, 1}, pool_);
+  AddScaledProduct(inner_view, pb, 0.75F, {y.data(), kRows, kOut, kOut}, pool_);
+  for (size_t i = 0; i < first.size(); ++i) {
+    const size_t column = i % kStride;
+    if (column < 1 || column > kRank) {
+      EXPECT_EQ(first[i], 99.0F);
+    }
+  }
   std::vector<float> wa(kIn);
   std::vector<float> wb(kRank);
   for (size_t r = 0; r < kRows; ++r) {

@@ -114,13 +114,11 @@ void MatMul(const PackedRows& x, std::span<const Product> products, ThreadPool& 
   MatMulInto(x, products, false, 1.0F, pool);
 }
 
-void AddLowRank(const PackedRows& x, const LowRankDelta& delta, MatrixView y, MatrixView scratch, ThreadPool& pool) {
-  const Product down = {delta.a, scratch};
-  MatMulInto(x, {&down, 1}, false, 1.0F, pool);
-  PackedRows inner;
-  PackRows(scratch, {}, false, &inner, pool);
-  const Product up = {delta.b, y};
-  MatMulInto(inner, {&up, 1}, true, delta.scale, pool);
+void AddScaledProduct(ConstMatrixView x, const PackedMatrix& weight, float scale, MatrixView y, ThreadPool& pool) {
+  PackedRows rows;
+  PackRows(x, {}, false, &rows, pool);
+  const Product product = {&weight, y};
+  MatMulInto(rows, {&product, 1}, true, scale, pool);
 }
 
 void RmsNorm(ConstMatrixView x, std::span<const float> weight, float eps, MatrixView out, ThreadPool& pool) {

@@ -34,14 +34,15 @@ class Packer {
     return kernels::PackWeights(view, kernels::PackFormat::kNative, pool_);
   }
 
-  LowRankMap Map(const std::string& down, const std::string& up) const {
-    return {Matrix(down, kernels::PackFormat::kNative), Matrix(up, kernels::PackFormat::kNative)};
+  LowRankMap Map(const std::string& down, const std::string& up,
+                 kernels::PackFormat down_format = kernels::PackFormat::kNative) const {
+    return {Matrix(down, down_format), Matrix(up, kernels::PackFormat::kNative)};
   }
 
   std::optional<LowRankMap> Delta(int layer, const char* target) const {
     const std::string name = fmt::format("blk.{}.{}.lora_", layer, target);
     if (!adapter_.tensors.contains(name + "a")) return std::nullopt;
-    return Map(name + "a", name + "b");
+    return Map(name + "a", name + "b", kernels::PackFormat::kQ8);
   }
 
  private:
@@ -73,7 +74,7 @@ BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branc
       break;
   }
   if (config.skip_rank >= 0) gate.skip_bias = packer.Get(p + "skip.bias").values;
-  if (config.skip_rank > 0) gate.skip_map = packer.Map(p + "skip.down", p + "skip.up");
+  if (config.skip_rank > 0) gate.skip_map = packer.Map(p + "skip.down", p + "skip.up", kernels::PackFormat::kQ8);
   return gate;
 }
 
@@ -104,14 +105,6 @@ void CheckDelta(const LowRankMap& delta, int out, int in, const std::string& ori
 }
 
 }  // namespace
-
-LayerDims DimsOf(const ModelConfig& config) {
-  return {.num_layers = config.num_layers,
-          .hidden_size = config.hidden_size,
-          .query_size = config.query_size(),
-          .kv_size = config.kv_size(),
-          .ffn_size = config.ffn_size};
-}
 
 AdapterWeights BindAdapter(const Adapter& adapter, const ModelConfig& config, const std::string& base_fingerprint,
                            const std::string& origin, bool exact, ThreadPool& pool) {

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "gate/cost_model.h"
 #include "io/adapter.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
@@ -44,10 +43,9 @@ struct AdapterWeights {
 };
 
 // Verifies that the adapter belongs to this base (architecture, sizes, fingerprint; Error kMismatch) and packs it:
-// matrices in f32 if `exact`, else in f16 (vector gates: 8-bit).
+// matrices in f32 if `exact`, else in f16, and in 8 bits where they read a whole row of activations that is quantised
+// anyway: first factors of deltas and skip paths, vector gates.
 AdapterWeights BindAdapter(const Adapter& adapter, const ModelConfig& config, const std::string& base_fingerprint,
                            const std::string& origin, bool exact, ThreadPool& pool);
-
-LayerDims DimsOf(const ModelConfig& config);
 
 }  // namespace gateskip

@@ -164,6 +164,14 @@ int KvCopySource(const ModelConfig& config, int layer) {
   return -1;
 }
 
+LayerDims DimsOf(const ModelConfig& config) {
+  return {.num_layers = config.num_layers,
+          .hidden_size = config.hidden_size,
+          .query_size = config.query_size(),
+          .kv_size = config.kv_size(),
+          .ffn_size = config.ffn_size};
+}
+
 ModelConfig ReadConfig(const GgufFile& file) {
   const std::string_view name = file.GetString("general.architecture");
   const Architecture* architecture = FindByGgufName(name);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gate/cost_model.h"
 #include "io/gguf.h"
 #include "kernels/kernels.h"
 
@@ -58,5 +59,7 @@ inline constexpr int kMaxVocabSize = 1 << 22;
 // architecture, kCorruptData for impossible values.
 ModelConfig ReadConfig(const GgufFile& file);
 ModelConfig ReadConfig(const HubDirectory& directory);
+
+LayerDims DimsOf(const ModelConfig& config);
 
 }  // namespace gateskip

@@ -18,11 +18,42 @@ const LayerDeltas* DeltasOf(const Transformer& model, int layer, const Step& ste
              : nullptr;
 }
 
-void AddDelta(const Transformer& model, const std::optional<LowRankMap>& delta, MatrixView out, Step& step) {
-  if (!delta) return;
-  step.low_rank.Reserve(step.max_rows, delta->down.rows);
-  kernels::AddLowRank(step.packed, {&delta->down, &delta->up, model.adapter->lora_scale}, out,
-                      step.low_rank.View(step.packed.num_rows), model.pool);
+// One projection of a branch: W x, plus the adapter's delta for it if there is one.
+struct Projection {
+  const kernels::PackedMatrix* weight;
+  std::optional<LowRankMap> LayerDeltas::*delta;
+  MatrixView out;
+};
+
+// out = W x + scale * B (A x) for projections of step.packed. All W x and A x run in one parallel region.
+void Project(const Transformer& model, int layer, std::span<const Projection> projections, Step& step) {
+  constexpr size_t kMaxProjections = 3;
+  const size_t n = step.packed.num_rows;
+  const LayerDeltas* deltas = DeltasOf(model, layer, step);
+  std::array<Product, 2 * kMaxProjections> products;
+  std::array<MatrixView, kMaxProjections> inner;  // A x, side by side in step.low_rank
+  size_t count = 0;
+  for (const Projection& p : projections) products[count++] = {p.weight, p.out};
+  if (deltas != nullptr) {
+    size_t ranks = 0;
+    for (const Projection& p : projections) ranks += (deltas->*p.delta) ? (deltas->*p.delta)->down.rows : 0;
+    step.low_rank.Reserve(step.max_rows, ranks);
+    size_t column = 0;
+    for (size_t i = 0; i < projections.size(); ++i) {
+      const auto& delta = deltas->*projections[i].delta;
+      if (!delta) continue;
+      inner[i] = {step.low_rank.View(n).data + column, n, delta->down.rows, ranks};
+      column += delta->down.rows;
+      products[count++] = {&delta->down, inner[i]};
+    }
+  }
+  kernels::MatMul(step.packed, std::span(products).first(count), model.pool);
+  for (size_t i = 0; i < projections.size() && deltas != nullptr; ++i) {
+    const auto& delta = deltas->*projections[i].delta;
+    if (delta) {
+      kernels::AddScaledProduct(inner[i], delta->up, model.adapter->lora_scale, projections[i].out, model.pool);
+    }
+  }
 }
 
 // Rows as the kernels want them: an empty list means all rows in order, which spares the gather.
@@ -82,41 +113,31 @@ void AttendKept(const Transformer& model, int layer, Step& step) {
 // Self-attention of the kept rows, into step.branch_out.
 void Attention(const Transformer& model, int layer, Step& step) {
   const LayerWeights& w = model.weights.layers[static_cast<size_t>(layer)];
-  const LayerDeltas* deltas = DeltasOf(model, layer, step);
   const size_t n = step.kept.size();
-  const std::array<Product, 3> qkv = {{{&w.q, step.q.View(n)}, {&w.k, step.k.View(n)}, {&w.v, step.v.View(n)}}};
-  kernels::MatMul(step.packed, qkv, model.pool);
-  if (deltas != nullptr) {
-    AddDelta(model, deltas->q, step.q.View(n), step);
-    AddDelta(model, deltas->k, step.k.View(n), step);
-    AddDelta(model, deltas->v, step.v.View(n), step);
-  }
+  const std::array<Projection, 3> qkv = {{{&w.q, &LayerDeltas::q, step.q.View(n)},
+                                          {&w.k, &LayerDeltas::k, step.k.View(n)},
+                                          {&w.v, &LayerDeltas::v, step.v.View(n)}}};
+  Project(model, layer, qkv, step);
   NormAndRotate(model, layer, w.q_norm, step.q.View(n), step);
   NormAndRotate(model, layer, w.k_norm, step.k.View(n), step);
   StoreKv(layer, step.kept, step);
   AttendKept(model, layer, step);
   kernels::PackRows(step.attended.View(n), {}, true, &step.packed, model.pool);
-  const Product output = {&w.o, step.branch_out.View(n)};
-  kernels::MatMul(step.packed, {&output, 1}, model.pool);
-  if (deltas != nullptr) AddDelta(model, deltas->o, step.branch_out.View(n), step);
+  const Projection output = {&w.o, &LayerDeltas::o, step.branch_out.View(n)};
+  Project(model, layer, {&output, 1}, step);
 }
 
 // down(activation(gate h) * up h) of the kept rows, into step.branch_out.
 void Mlp(const Transformer& model, int layer, Step& step) {
   const LayerWeights& w = model.weights.layers[static_cast<size_t>(layer)];
-  const LayerDeltas* deltas = DeltasOf(model, layer, step);
   const size_t n = step.kept.size();
-  const std::array<Product, 2> gate_up = {{{&w.gate, step.gate.View(n)}, {&w.up, step.up.View(n)}}};
-  kernels::MatMul(step.packed, gate_up, model.pool);
-  if (deltas != nullptr) {
-    AddDelta(model, deltas->gate, step.gate.View(n), step);
-    AddDelta(model, deltas->up, step.up.View(n), step);
-  }
+  const std::array<Projection, 2> gate_up = {
+      {{&w.gate, &LayerDeltas::gate, step.gate.View(n)}, {&w.up, &LayerDeltas::up, step.up.View(n)}}};
+  Project(model, layer, gate_up, step);
   kernels::GatedActivation(model.config.activation, step.gate.View(n), step.up.View(n), model.pool);
   kernels::PackRows(step.gate.View(n), {}, true, &step.packed, model.pool);
-  const Product down = {&w.down, step.branch_out.View(n)};
-  kernels::MatMul(step.packed, {&down, 1}, model.pool);
-  if (deltas != nullptr) AddDelta(model, deltas->down, step.branch_out.View(n), step);
+  const Projection down = {&w.down, &LayerDeltas::down, step.branch_out.View(n)};
+  Project(model, layer, {&down, 1}, step);
 }
 
 void PostNorm(const Transformer& model, const std::vector<float>& norm, Step& step) {
@@ -131,12 +152,9 @@ void ProjectAndStoreKv(const Transformer& model, int layer, const RowList& rows,
   const LayerWeights& w = model.weights.layers[static_cast<size_t>(layer)];
   const size_t n = rows.size();
   Gather(model, rows, step);
-  const std::array<Product, 2> kv = {{{&w.k, step.k.View(n)}, {&w.v, step.v.View(n)}}};
-  kernels::MatMul(step.packed, kv, model.pool);
-  if (const LayerDeltas* deltas = DeltasOf(model, layer, step)) {
-    AddDelta(model, deltas->k, step.k.View(n), step);
-    AddDelta(model, deltas->v, step.v.View(n), step);
-  }
+  const std::array<Projection, 2> kv = {
+      {{&w.k, &LayerDeltas::k, step.k.View(n)}, {&w.v, &LayerDeltas::v, step.v.View(n)}}};
+  Project(model, layer, kv, step);
   NormAndRotate(model, layer, w.k_norm, step.k.View(n), step);
   StoreKv(layer, rows, step);
 }

@@ -73,7 +73,7 @@ void AddSkipPath(const Transformer& model, const BranchGate& gate, Step& step) {
   if (gate.skip_map) {
     step.low_rank.Reserve(step.max_rows, gate.skip_map->down.rows);
     const MatrixView inner = step.low_rank.View(n);
-    kernels::PackRows(step.h, step.skipped, false, &step.packed, model.pool);
+    kernels::PackRows(step.h, step.skipped, true, &step.packed, model.pool);
     const kernels::Product down = {&gate.skip_map->down, inner};
     kernels::MatMul(step.packed, {&down, 1}, model.pool);
     kernels::PackRows(inner, {}, false, &step.packed, model.pool);

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "io/adapter.h"
 #include "io/hub_directory.h"
+#include "model/measured_cost.h"
 
 namespace gateskip {
 namespace {
@@ -18,12 +19,6 @@ int UsableCores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
-// Bytes per element of the adapter's matrices over those of the branches (LayerDims::extra_factor).
-double ExtraFactor(const ModelWeights& weights, double dense_elements, bool exact) {
-  const double branch_bytes = static_cast<double>(weights.branch_bytes()) / dense_elements;
-  return (exact ? 4.0 : 2.0) / branch_bytes;
 }
 
 }  // namespace
@@ -72,10 +67,8 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   if (adapter_file) adapter = BindAdapter(*adapter_file, config, fingerprint, options.adapter_path, exact, *pool);
 
   ModelWeights weights = BindWeights(*source, config, format, *pool);
-  LayerDims dims = DimsOf(config);
-  const CostModel plain(dims);
-  dims.extra_factor = ExtraFactor(weights, plain.dense_per_row(), exact);
-  const CostModel gated = adapter ? CostModel(dims, adapter->config) : plain;
+  const CostModel plain = MeasureCost(weights, nullptr);
+  const CostModel gated = MeasureCost(weights, adapter ? &*adapter : nullptr);
   uint64_t file_bytes = 0;
   if (std::filesystem::is_regular_file(options.model_path, ignored)) {
     file_bytes = std::filesystem::file_size(options.model_path, ignored);

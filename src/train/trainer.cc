@@ -92,14 +92,6 @@ void FromCheckpoint(const Checkpoint& checkpoint, const std::string& name, Tenso
 
 }  // namespace
 
-LayerDims DimsOf(const ModelConfig& config) {
-  return {.num_layers = config.num_layers,
-          .hidden_size = config.hidden_size,
-          .query_size = config.query_size(),
-          .kv_size = config.kv_size(),
-          .ffn_size = config.ffn_size};
-}
-
 Trainer::Trainer(const TrainOptions& options, TrainObserver& observer) : options_(options), observer_(observer) {
   ValidateTrainOptions(options_);
   at::set_num_threads(options_.threads);

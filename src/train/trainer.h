@@ -18,8 +18,6 @@
 
 namespace gateskip::train {
 
-LayerDims DimsOf(const ModelConfig& config);
-
 class Trainer {
  public:
   Trainer(const TrainOptions& options, TrainObserver& observer);
