@@ -95,19 +95,23 @@ SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget) {
 SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8_t> protected_branches,
                        int always_run_positions, double budget, uint64_t seed) {
   CheckBudget(budget);
-  double saved_if_all_skipped = 0;
   const auto is_protected = [&](size_t b) { return b < protected_branches.size() && protected_branches[b] != 0; };
+  double executed = 0;  // per row that skips nothing; what skips without gates pays for no decision
+  double saved_if_all_skipped = 0;
   for (size_t b = 0; b < static_cast<size_t>(cost.num_branches()); ++b) {
     const BranchCost& branch = cost.branch(static_cast<int>(b));
-    if (!is_protected(b))
-      saved_if_all_skipped += branch.dense - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
+    executed += branch.dense + branch.kept_extra;
+    if (is_protected(b)) continue;
+    saved_if_all_skipped +=
+        branch.dense + branch.kept_extra - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
   }
-  const double probability = budget * cost.dense_per_row() / saved_if_all_skipped;
+  const double highest = 1.0 - (executed - saved_if_all_skipped) / cost.dense_per_row();
+  const double probability = (executed - (1.0 - budget) * cost.dense_per_row()) / saved_if_all_skipped;
   if (!(probability <= 1.0)) {
     Fail(ErrorCode::kInvalidArgument,
          "[budget] random policy: expected at most {:.3f} with these protected branches, "
          "found {}; lower the budget or protect fewer branches",
-         saved_if_all_skipped / cost.dense_per_row(), budget);
+         highest, budget);
   }
   auto plan = std::make_shared<SkipPlan>();
   plan->kind = SkipPlan::Kind::kRandom;

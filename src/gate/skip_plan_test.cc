@@ -52,7 +52,12 @@ TEST(GatesPlan, RefusesBudgetsOutOfRange) {
 
 TEST(RandomPlan, ReachesTheNetBudgetOnAverageAndKeepsWhatIsProtected) {
   const LayerDims dims{.num_layers = 4, .hidden_size = 64, .query_size = 64, .kv_size = 32, .ffn_size = 128};
-  const CostModel cost(dims);
+  AdapterConfig adapter;  // deltas and skip paths make the same net saving cost more skips
+  adapter.gated.assign(8, true);
+  adapter.skip_rank = 2;
+  adapter.lora_rank = 4;
+  adapter.lora_targets = {"attn_k", "ffn_down"};
+  const CostModel cost(dims, adapter);
   std::vector<uint8_t> keep(8, 0);
   keep[1] = 1;
   const auto plan = RandomPlan(cost, KvRule::kCompute, keep, 1, 0.3, 7);
