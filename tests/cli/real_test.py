@@ -13,6 +13,9 @@ from terminal_test import Terminal
 
 MODELS = os.environ.get("GATESKIP_MODELS", "")
 SMOL = pathlib.Path(MODELS) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ADAPTER = ROOT / "adapters" / "smollm2-135m-instruct"
+TEXT = ROOT / "tests" / "data" / "sample_text.txt"
 
 
 @unittest.skipUnless(MODELS and SMOL.exists(), "GATESKIP_MODELS is not set or holds no SmolLM2")
@@ -77,6 +80,40 @@ class RealTest(cli_case.CliCase):
         self.assertEqual(terminal.wait(), 0)
         self.assertIn(b"ETA", terminal.seen)
         self.assertIn(b"\r\x1b[K", terminal.seen)
+
+
+@unittest.skipUnless(MODELS and SMOL.exists(), "GATESKIP_MODELS is not set or holds no SmolLM2")
+class DefaultAdapterTest(cli_case.CliCase):
+    """The adapter of this repository, on text it was neither trained nor calibrated on."""
+
+    needs_models = False
+    budgets = (0.15, 0.25, 0.5)
+
+    def scores(self, *words):
+        answer = self.run_json("perplexity", "-m", SMOL, "--adapter", ADAPTER, "-f", TEXT, *words)
+        return answer["results"]
+
+    def test_budgets_are_met_and_paid_for(self):
+        plain = self.scores("--no-adapter")[0]
+        gated = self.scores("--budget", "0," + ",".join(map(str, self.budgets)))
+        # Thresholds are of another text: the share of tokens that skip drifts by some points, not by tens.
+        for row in gated[1:]:
+            self.assertAlmostEqual(row["saving"]["net"], row["saving"]["requested"], delta=0.04)
+        nll = [row["nll"] for row in gated]
+        self.assertEqual(nll, sorted(nll), "skipping more cannot help")
+        self.assertLess(abs(nll[0] - plain["nll"]), 0.05, "at budget 0 only the deltas differ from the plain model")
+        self.assertLess(gated[0]["saving"]["net"], 0, "gates and deltas cost something")
+
+    def test_gates_beat_random_skipping_at_the_same_net_saving(self):
+        budgets = ",".join(map(str, self.budgets))
+        for gated, chance in zip(self.scores("--budget", budgets), self.scores("--policy", "random", "--budget", budgets)):
+            self.assertAlmostEqual(chance["saving"]["net"], gated["saving"]["net"], delta=0.04)
+            self.assertLess(gated["nll"], chance["nll"])
+
+    def test_one_process_serves_every_budget(self):
+        chat = self.run_ok("chat", "-m", SMOL, "--adapter", ADAPTER, "-n", 8, "--temp", 0,
+                           stdin="Hello.\n/budget 0.5\nHello again.\n")
+        self.assertIn(b"50.0 % requested", chat.stderr)
 
 
 if __name__ == "__main__":

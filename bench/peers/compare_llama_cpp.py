@@ -6,7 +6,7 @@ Both run ungated and dense. Each round starts both programs afresh, warms up onc
 over the rounds. Rates do not say whether the answers are right: `--check` compares the token-by-token NLL of a text, in
 f32 against the fast path of ours and against the peer's.
 
-usage: llama_cpp.py --gateskip build/release/apps/gateskip -m model.gguf [-t 2] [-p 512] [-n 128] [-r 5]
+usage: compare_llama_cpp.py --gateskip build/release/apps/gateskip -m model.gguf [-t 2] [-p 512] [-n 128] [-r 5]
                     [--requantize Q4_0] [--check TEXT] [--json]
 needs: pip install llama-cpp-python==0.3.36
 """
@@ -39,7 +39,7 @@ def open_peer(lib, path, threads, context):
     params.n_gpu_layers = 0
     model = lib.llama_model_load_from_file(path.encode(), params)
     if not model:
-        sys.exit(f"llama_cpp.py: [{path}] peer: expected to load it, found an error")
+        sys.exit(f"compare_llama_cpp.py: [{path}] peer: expected to load it, found an error")
     params = lib.llama_context_default_params()
     params.n_ctx = context
     params.n_batch = params.n_ubatch = 512
@@ -50,7 +50,7 @@ def open_peer(lib, path, threads, context):
 def peer_decode(lib, context, ids):
     array = (lib.llama_token * len(ids))(*ids)
     if lib.llama_decode(context, lib.llama_batch_get_one(array, len(ids))) != 0:
-        sys.exit("llama_cpp.py: [peer] decode: expected success, found an error")
+        sys.exit("compare_llama_cpp.py: [peer] decode: expected success, found an error")
 
 
 def peer_rates(args):
@@ -113,7 +113,7 @@ def requantized(args, folder):
     params.allow_requantize = True
     path = os.path.join(folder, f"{args.requantize}.gguf")
     if lib.llama_model_quantize(args.model.encode(), path.encode(), params) != 0:
-        sys.exit(f"llama_cpp.py: [{args.model}] peer: expected to write {args.requantize}, found an error")
+        sys.exit(f"compare_llama_cpp.py: [{args.model}] peer: expected to write {args.requantize}, found an error")
     return path
 
 
@@ -122,9 +122,11 @@ def compare_quality(args):
         out = subprocess.run([args.gateskip, *words], check=True, capture_output=True, text=True).stdout
         return json.loads(out)
 
-    score = ["perplexity", "-m", args.model, "-f", args.check, "-c", str(args.prompt), "--max-tokens", str(args.prompt),
-             "--json"]
-    ids = ours("tokenize", "-m", args.model, "-f", args.check, "--json")["ids"]
+    words = ["tokenize", "-m", args.model, "-f", args.check, "--json"]
+    ids = ours(*words)["ids"]
+    bos = len(ids) - ours(*words, "--no-bos")["count"]  # --max-tokens counts the text's
+    score = ["perplexity", "-m", args.model, "-f", args.check, "-c", str(args.prompt), "--max-tokens",
+             str(args.prompt - bos), "--json"]
     peer = child(args, "nll", args.model, json.dumps(ids))
     return {"tokens": peer["tokens"], "f32": ours(*score, "--f32")["results"][0]["nll"],
             "gateskip": ours(*score)["results"][0]["nll"], "llama.cpp": peer["nll"]}
