@@ -10,8 +10,8 @@
 
 #include "io/adapter.h"
 #include "io/testing/expect_error.h"
+#include "support/training_run.h"
 #include "train/checkpoint.h"
-#include "train/testing/training_run.h"
 
 namespace gateskip::testing {
 namespace {
