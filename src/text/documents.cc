@@ -94,7 +94,7 @@ std::vector<Document> ReadDocuments(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);
   if (error) {
-    Fail(ErrorCode::kNotFound, "[{}] training text: expected a readable file, found: {}; check the path", path,
+    Fail(ErrorCode::kNotFound, "[{}] text: expected a readable file, found: {}; check the path", path,
          error.message());
   }
   if (size > kMaxFileBytes) {
@@ -104,7 +104,7 @@ std::vector<Document> ReadDocuments(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::ostringstream content;
   content << in.rdbuf();
-  if (!in) Fail(ErrorCode::kIo, "[{}] training text: expected {} bytes, found a read error; try again", path, size);
+  if (!in) Fail(ErrorCode::kIo, "[{}] text: expected {} bytes, found a read error; try again", path, size);
   return ParseDocuments(content.str(), path);
 }
 
