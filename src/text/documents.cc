@@ -94,8 +94,7 @@ std::vector<Document> ReadDocuments(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);
   if (error) {
-    Fail(ErrorCode::kNotFound, "[{}] text: expected a readable file, found: {}; check the path", path,
-         error.message());
+    Fail(ErrorCode::kNotFound, "[{}] text: expected a readable file, found: {}; check the path", path, error.message());
   }
   if (size > kMaxFileBytes) {
     Fail(ErrorCode::kLimitExceeded, "[{}] size: expected at most {} bytes, found {}; split the file", path,
