@@ -21,11 +21,16 @@ void Raise(size_t candidate) {
   }
 }
 
-void* Allocate(size_t size) {
+void* TryAllocate(size_t size) noexcept {
   Raise(live_bytes.load() + size);
   void* p = std::malloc(std::max<size_t>(size, 1));
+  if (p != nullptr) live_bytes += malloc_usable_size(p);
+  return p;
+}
+
+void* Allocate(size_t size) {
+  void* p = TryAllocate(size);
   if (p == nullptr) throw std::bad_alloc();
-  live_bytes += malloc_usable_size(p);
   return p;
 }
 
@@ -44,6 +49,9 @@ size_t AllocationMeter::PeakBytes() const { return peak_bytes.load() - std::min(
 
 void* operator new(size_t size) { return gateskip::testing::Allocate(size); }
 void* operator new[](size_t size) { return gateskip::testing::Allocate(size); }
+// The standard library's temporary buffers (std::stable_sort) come from these.
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return gateskip::testing::TryAllocate(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return gateskip::testing::TryAllocate(size); }
 void operator delete(void* p) noexcept { gateskip::testing::Release(p); }
 void operator delete[](void* p) noexcept { gateskip::testing::Release(p); }
 void operator delete(void* p, size_t) noexcept { gateskip::testing::Release(p); }
