@@ -4,6 +4,8 @@
 // questions from a file.
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -12,6 +14,7 @@
 #include "command.h"
 #include "flags.h"
 #include "interrupt.h"
+#include "io/json.h"
 #include "prompt.h"
 #include "report.h"
 #include "runtime/sampler.h"
@@ -24,6 +27,7 @@ constexpr int kMaxQuestionTokens = 160;
 constexpr size_t kMinQuestionBytes = 8;               // shorter ones are greetings and slips
 constexpr int kMaxMisses = 200;                       // records in a row that came out unusable
 constexpr uint64_t kSeedStride = 0x9E3779B97F4A7C15;  // odd: seeds do not share draws
+constexpr std::string_view kRecordStart = "{\"prompt\":";
 constexpr const char* kMarker = "@@gateskip-turn@@";
 
 struct DataCommand {
@@ -80,7 +84,8 @@ class Writer {
     if (flags.prompts.empty()) turn_ = OpenUserTurn(engine);
     if (!flags.prompts.empty()) prompts_ = Lines(ReadTextFile(flags.prompts, kMaxTextBytes));
     if (!flags.prompts.empty() && prompts_.empty()) {
-      Fail(ErrorCode::kInvalidArgument, "[{}] prompts: expected one per line, found none", flags.prompts);
+      Fail(ErrorCode::kInvalidArgument, "[{}] prompts: expected one per line, found none; name another file",
+           flags.prompts);
     }
   }
 
@@ -139,25 +144,31 @@ Earlier ContinueFile(const std::string& path) {
   const std::string content = ReadTextFile(path, kMaxTextBytes);
   Earlier earlier;
   size_t begin = 0;
-  for (size_t end = content.find('\n'); end != std::string::npos; end = content.find('\n', begin)) {
-    const Json record = Json::parse(content.begin() + static_cast<ptrdiff_t>(begin),
-                                    content.begin() + static_cast<ptrdiff_t>(end), nullptr, /*allow_exceptions=*/false);
-    const auto field = [&](const char* name) {
-      if (!record.is_object() || !record.contains(name) || !record[name].is_number_unsigned()) {
-        Fail(ErrorCode::kCorruptData,
-             "[{}] line of byte {}: expected a record of `gateskip data`, found another; "
-             "write to a new file",
-             path, begin);
-      }
-      return record[name].get<size_t>();
+  size_t line = 1;
+  const auto refuse = [&] {
+    Fail(ErrorCode::kCorruptData,
+         "[{}:{}] line: expected a record of `gateskip data`, found another; write to a new file", path, line);
+  };
+  for (size_t end = content.find('\n'); end != std::string::npos; end = content.find('\n', begin), ++line) {
+    const auto record =
+        ParseJson(std::string_view(content).substr(begin, end - begin), fmt::format("{}:{}", path, line));
+    const auto field = [&](const char* name) -> size_t {
+      if (!record.is_object() || !record.contains(name) || !record[name].is_number_unsigned()) refuse();
+      return record[name].template get<size_t>();
     };
     earlier.next_index = field("index") + 1;
     earlier.tokens += field("tokens");
     begin = end + 1;
   }
+  // Only what a killed run leaves is cut off: somebody's text without a line end is no half record.
+  const std::string_view rest = std::string_view(content).substr(begin);
+  const size_t common = std::min(rest.size(), kRecordStart.size());
+  if (rest.substr(0, common) != kRecordStart.substr(0, common)) refuse();
   std::error_code error;
   std::filesystem::resize_file(path, begin, error);
-  if (error) Fail(ErrorCode::kIo, "[{}] file: expected to continue it, found: {}", path, error.message());
+  if (error) {
+    Fail(ErrorCode::kIo, "[{}] file: expected to continue it, found: {}; check its permissions", path, error.message());
+  }
   return earlier;
 }
 
@@ -165,7 +176,7 @@ int Run(const DataCommand& flags) {
   RequireModel(flags.engine.paths);
   ValidateSamplingOptions(flags.sampling);
   if (flags.out.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "[command line] --out: expected a file to write, found none");
+    Fail(ErrorCode::kInvalidArgument, "[command line] --out: expected a file to write, found none; pass -o FILE");
   }
   std::error_code ignored;
   const bool exists = std::filesystem::exists(flags.out, ignored);
@@ -178,6 +189,10 @@ int Run(const DataCommand& flags) {
   Writer writer(*engine, flags);
   const Earlier earlier = exists ? ContinueFile(flags.out) : Earlier();
   std::ofstream out(flags.out, std::ios::app | std::ios::binary);
+  if (!out) {
+    Fail(ErrorCode::kIo, "[{}] file: expected to open it for writing, found: {}; check the folder and its permissions",
+         flags.out, std::strerror(errno));
+  }
   ProgressBar bar("writing");
   const auto goal = static_cast<size_t>(flags.tokens);
   size_t tokens = earlier.tokens;
@@ -198,8 +213,10 @@ int Run(const DataCommand& flags) {
     record->json["tokens"] = record->tokens;
     record->json["index"] = i;
     out << record->json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n' << std::flush;
-    if (!out)
-      Fail(ErrorCode::kIo, "[{}] file: expected to write a record, found an error; is the disk full?", flags.out);
+    if (!out) {
+      Fail(ErrorCode::kIo, "[{}] file: expected to write a record, found an error; make room and pass --resume",
+           flags.out);
+    }
     tokens += record->tokens;
     ++written;
     bar.Update(std::min(tokens, goal), goal, "tok");

@@ -188,7 +188,12 @@ class DataTest(cli_case.CliCase):
         there.write_text("mine\n")
         self.addCleanup(there.unlink)
         self.assert_refused(cli_case.USAGE, *self.data(there), says="--resume")
-        self.assert_refused(cli_case.CORRUPT, *self.data(there, "--resume"), says="gateskip data")
+        self.assert_refused(cli_case.CORRUPT, *self.data(there, "--resume"))
+        for text in ("mine, without a line end", '{"prompt": 1, "index": 0}\n', "[]\n"):
+            there.write_text(text)
+            self.assert_refused(cli_case.CORRUPT, *self.data(there, "--resume"), says="gateskip data")
+            self.assertEqual(there.read_text(), text)
+        self.assert_refused(cli_case.IO, *self.data("/no/such/folder/x.jsonl"), says="check the folder")
 
 
 class CalibrateTest(cli_case.CliCase):
