@@ -43,6 +43,12 @@ std::string HelpFormat::make_option(const CLI::Option* option, bool is_positiona
   return text + '\n';
 }
 
+std::string HelpFormat::make_option_name(const CLI::Option* option, bool is_positional) const {
+  const std::string name = CLI::Formatter::make_option_name(option, is_positional);
+  const size_t no = name.find(",--no-");  // a flag that can be taken back: "--prior,--no-prior{false}"
+  return no == std::string::npos ? name : "--[no-]" + name.substr(2, no - 2);
+}
+
 std::string HelpFormat::make_option_opts(const CLI::Option* option) const {
   return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
 }

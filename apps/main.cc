@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/nearest_name.h"
 #include "command.h"
 #include "gateskip/engine.h"
 #include "help_format.h"
@@ -32,33 +33,15 @@ constexpr const char* kFooter = R"(Examples:
 Exit status: 0 success, 1 internal error, 2 usage, 3 not found, 4 corrupt data, 5 unsupported, 6 mismatch,
 7 limit exceeded, 8 input/output, 130 interrupted.)";
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substituted, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 // A misspelt first word is worth a better message than the parser's.
 void RefuseUnknownSubcommand(const CLI::App& app, const std::string& word) {
   if (word.empty() || word[0] == '-') return;
   std::vector<std::string> names;
   for (const CLI::App* sub : app.get_subcommands(nullptr)) names.push_back(sub->get_name());
   if (std::find(names.begin(), names.end(), word) != names.end()) return;
-  const auto nearest = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
-    return EditDistance(a, word) < EditDistance(b, word);
-  });
-  const std::string hint = word.size() < 32 && EditDistance(*nearest, word) <= 3
-                               ? fmt::format("did you mean 'gateskip {}'?", *nearest)
-                               : std::string("see 'gateskip --help'");
+  const std::string nearest = NearestName(names, word);
+  const std::string hint =
+      nearest.empty() ? std::string("see 'gateskip --help'") : fmt::format("did you mean 'gateskip {}'?", nearest);
   Fail(ErrorCode::kInvalidArgument, "[command line] subcommand: expected one of {}, found '{}'; {}",
        fmt::join(names, ", "), Printable(word.substr(0, 64)), hint);
 }

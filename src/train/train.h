@@ -23,17 +23,38 @@ struct TrainSource {
   double end = 1.0;
 };
 
+// How the rows of a step are chosen to skip.
+enum class DecisionRule {
+  kThreshold,  // z > the running threshold of the sequence's budget, one for all branches: what the runtime does
+  kQuantile,   // importance > the quantile of its branch over the rows of the micro-step: the paper's, not causal
+};
+
+enum class BudgetSchedule {
+  kSample,  // drawn uniformly from [min_budget, max_budget] per sequence, stratified over the batch
+  kLinear,  // rises from min_budget at the first step to max_budget at the last: the paper's
+};
+
+enum class LearningRateSchedule { kCosine, kLinear, kConstant };
+
+// Every option, with its flag, its key in a configuration file, its range and its help, is a row of
+// option_table.cc; the defaults here are those of the preset `fast-cpu`.
 struct TrainOptions {
   // What is trained, on what, into what.
-  std::string model_path;                    // GGUF, the frozen base
+  std::string model_path;                    // GGUF, the base
   std::vector<TrainSource> sources;          // training text
   std::vector<TrainSource> heldout_sources;  // never trained on; empty = no held-out evaluation
   std::string run_directory;                 // checkpoints, caches and log.jsonl
   std::string adapter_directory;             // written at the end; empty = not written
+  std::string trained_model_path;            // GGUF with the trained base weights; needed when train_base names some
   bool resume = false;                       // go on from the newest valid checkpoint of run_directory
   uint64_t seed = 1;
   int threads = 2;
+  std::string device = "cpu";
   bool float32 = false;  // compute in f32 instead of bf16 (norms, softmax and the residual are always f32)
+  bool activation_checkpointing = false;  // keep only each layer's input and run the layer again for its gradient
+  // Base parameters that are trained beside the adapter's: "" none, "all", or a regular expression (RE2) that
+  // matches whole GGUF tensor names, "blk\\.2[0-9]\\.ffn_.*".
+  std::string train_base;
 
   // The adapter.
   GateKind gate_kind = GateKind::kScalar;
@@ -49,6 +70,7 @@ struct TrainOptions {
   // The start: skip paths by ridge regression, gate biases by a leave-one-out prior.
   int fit_sequences = 8;
   double fit_ridge = 1e-2;  // relative to the mean diagonal of H^T H
+  bool prior = true;        // false: every gate starts open, with the paper's bias of 5
   int prior_sequences = 2;
   double prior_step = 0.05;     // net saving by which the pruned model grows between measurements
   double prior_saving = 0.5;    // and where it stops; 0: leave-one-out from the dense model only
@@ -60,32 +82,47 @@ struct TrainOptions {
   int sequence_length = 512;
   int batch_sequences = 4;     // per micro-step
   int accumulation_steps = 1;  // micro-steps per optimizer step
-  double min_budget = 0.05;    // the budget of each sequence is drawn uniformly, stratified over the batch
+  DecisionRule decision_rule = DecisionRule::kThreshold;
+  BudgetSchedule budget_schedule = BudgetSchedule::kSample;
+  double min_budget = 0.05;
   double max_budget = 0.5;
-  int dense_every = 6;          // every n-th step skips nothing; 0 = never
-  double temperature = 0.3;     // of the straight-through sigmoid and of the logistic noise on the decision
-  double noise_final = 0.25;    // the noise shrinks linearly to this share of it
-  double threshold_rate = 0.3;  // how fast the running threshold of a budget follows what would have met it
+  int dense_every = 6;           // every n-th step skips nothing; 0 = never
+  bool straight_through = true;  // false: the gates learn from their product and their penalties only
+  double temperature = 0.3;      // of the straight-through sigmoid and of the logistic noise on the decision
+  double noise = 1.0;            // scale of that noise; 0 = none
+  double noise_final = 0.25;     // the noise shrinks linearly to this share of it
+  double threshold_rate = 0.3;   // how fast the running threshold of a budget follows what would have met it
 
-  // Loss = KL(ungated || gated) + ce_weight CE + gate_l2 mean(g^2), on a random share of the positions.
+  // Loss = KL(ungated || gated) + ce_weight CE + penalties, on a random share of the positions. The penalties are
+  // means over gated branches of penalty_layers of: mean(g^2), mean(g), KL(Bernoulli(gate_target) || mean(g)).
   double kl_weight = 1.0;
   double ce_weight = 0.0;
   double gate_l2 = 0.0;
-  double head_weight = 1.0;  // vector gates: BCE of the distilled decision head
+  double gate_l1 = 0.0;
+  double gate_kl = 0.0;
+  double gate_target = 0.8;
+  std::string penalty_layers = ":";  // Python-like slices and lists: ":", "4:20", "0,1,8::2"
+  double head_weight = 1.0;          // vector gates: BCE of the distilled decision head
   double loss_positions = 0.5;
 
-  // AdamW, cosine schedule with warm-up.
+  // AdamW.
   double gate_learning_rate = 1e-4;
   double gate_bias_learning_rate = 2e-3;
   double skip_learning_rate = 5e-4;
   double lora_learning_rate = 1e-3;
+  double base_learning_rate = 1e-5;
   double beta1 = 0.9;
   double beta2 = 0.95;
-  double weight_decay = 0.001;
+  double epsilon = 1e-8;
+  double weight_decay = 0.001;  // decoupled, of matrices only
   double clip_norm = 1.0;
+  LearningRateSchedule schedule = LearningRateSchedule::kCosine;
   int warmup_steps = 30;
   double final_learning_rate = 0.05;  // share of the peak at the last step
-  int max_bad_steps = 10;             // consecutive steps with a non-finite loss or gradient before giving up
+  // A step with a non-finite loss or gradient, or with a loss above loss_spike times the largest of the last 50 good
+  // steps (0: no such guard), is skipped and counted; so many in a row end the run.
+  double loss_spike = 5.0;
+  int max_bad_steps = 10;
 
   // Watching and keeping.
   int checkpoint_every = 50;
@@ -93,6 +130,10 @@ struct TrainOptions {
   int eval_every = 100;    // 0 = only at the end
   int eval_sequences = 6;  // of sequence_length tokens, spread evenly over the held-out sources
   std::vector<double> eval_budgets = {0.15, 0.25, 0.5};
+  int early_stop = 0;  // evaluations in a row without a better mean NLL over the budgets; 0 = never
+  std::vector<std::string> sample_prompts;  // continued greedily at every evaluation
+  int sample_tokens = 32;
+  double sample_budget = 0.25;
 };
 
 // Throws Error(kInvalidArgument) naming the first option that is out of range.

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "train/ops.h"
+#include "train/option_table.h"
 #include "train/prior.h"
 #include "train/random.h"
 
@@ -25,52 +26,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-Json OptionsJson(const TrainOptions& o) {
-  return {{"seed", o.seed},
-          {"float32", o.float32},
-          {"gate_kind", static_cast<int>(o.gate_kind)},
-          {"gate_rank", o.gate_rank},
-          {"multiply_output", o.multiply_output},
-          {"kv_rule", static_cast<int>(o.kv_rule)},
-          {"skip_rank", o.skip_rank},
-          {"lora_rank", o.lora_rank},
-          {"lora_alpha", o.lora_alpha},
-          {"lora_targets", o.lora_targets},
-          {"always_run_positions", o.always_run_positions},
-          {"fit_sequences", o.fit_sequences},
-          {"fit_ridge", o.fit_ridge},
-          {"prior_sequences", o.prior_sequences},
-          {"prior_step", o.prior_step},
-          {"prior_saving", o.prior_saving},
-          {"prior_candidates", o.prior_candidates},
-          {"essential_rise", o.essential_rise},
-          {"steps", o.steps},
-          {"sequence_length", o.sequence_length},
-          {"batch_sequences", o.batch_sequences},
-          {"accumulation_steps", o.accumulation_steps},
-          {"min_budget", o.min_budget},
-          {"max_budget", o.max_budget},
-          {"dense_every", o.dense_every},
-          {"temperature", o.temperature},
-          {"noise_final", o.noise_final},
-          {"threshold_rate", o.threshold_rate},
-          {"kl_weight", o.kl_weight},
-          {"ce_weight", o.ce_weight},
-          {"gate_l2", o.gate_l2},
-          {"head_weight", o.head_weight},
-          {"loss_positions", o.loss_positions},
-          {"gate_learning_rate", o.gate_learning_rate},
-          {"gate_bias_learning_rate", o.gate_bias_learning_rate},
-          {"skip_learning_rate", o.skip_learning_rate},
-          {"lora_learning_rate", o.lora_learning_rate},
-          {"beta1", o.beta1},
-          {"beta2", o.beta2},
-          {"weight_decay", o.weight_decay},
-          {"clip_norm", o.clip_norm},
-          {"warmup_steps", o.warmup_steps},
-          {"final_learning_rate", o.final_learning_rate}};
 }
 
 CheckpointTensor ToCheckpoint(const Tensor& value) {
@@ -174,7 +129,7 @@ void Trainer::StartFresh() {
             {"score", prior.score},
             {"gated", prior.gated},
             {"data_sha256", data_->sha256()},
-            {"options", OptionsJson(options_)}})
+            {"options", ResultOptionsJson(options_)}})
           .dump());
   InitialThresholds();
 }
@@ -386,7 +341,7 @@ void Trainer::Log(const std::string& json_line) {
 std::string Trainer::OptionsHash() const {
   Json mixture = Json::array();  // data_->sha256() is of the tokens alone
   for (const TrainSource& s : options_.sources) mixture.push_back({s.weight, s.begin, s.end});
-  const std::string text = OptionsJson(options_).dump() + mixture.dump() + file_->Fingerprint() + data_->sha256();
+  const std::string text = ResultOptionsJson(options_).dump() + mixture.dump() + file_->Fingerprint() + data_->sha256();
   return Sha256Hex(std::as_bytes(std::span<const char>(text)));
 }
 
@@ -400,7 +355,7 @@ std::string Trainer::StateJson() const {
                {"gated", model_->config().gated},
                {"seed", options_.seed},
                {"options_hash", OptionsHash()},
-               {"options", OptionsJson(options_)}})
+               {"options", ResultOptionsJson(options_)}})
       .dump(1);
 }
 
@@ -431,7 +386,7 @@ void Trainer::WriteFinalAdapter() {
                        {"begin", s.begin},
                        {"end", s.end}});
   }
-  adapter.config.training_json = Json({{"options", OptionsJson(options_)},
+  adapter.config.training_json = Json({{"options", ResultOptionsJson(options_)},
                                        {"sources", sources},
                                        {"tokens", tokens_},
                                        {"data_sha256", data_->sha256()},
