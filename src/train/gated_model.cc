@@ -12,102 +12,18 @@
 #include "train/random.h"
 
 namespace gateskip::train {
-namespace {
-
-constexpr float kGateBiasStart = 5.0F;  // arXiv 2510.13876: gates start open
-
-Tensor NormalTensor(at::IntArrayRef shape, double deviation, Random random) {
-  Tensor out = at::empty(shape, at::kFloat);
-  float* values = out.data_ptr<float>();
-  for (int64_t i = 0; i < out.numel(); ++i) values[i] = static_cast<float>(deviation * random.Normal());
-  return out;
-}
-
-std::string BranchPrefix(int branch) {
-  return fmt::format("blk.{}.{}.", BranchLayer(branch),
-                     KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
-}
-
-// What decides keep for the rows of one branch, and d keep / d z.
-struct KeepSlope {
-  Tensor keep, slope;
-};
-
-KeepSlope Decide(const Tensor& z, int branch, int64_t batch, const Decisions& decisions, int always_run,
-                 Tensor& decided_z) {
-  const int64_t rows = z.size(0);
-  const int64_t length = rows / batch;
-  KeepSlope result{at::ones({rows}, at::kFloat), at::zeros({rows}, at::kFloat)};
-  decided_z = at::empty({rows}, at::kFloat);
-  const float* logits = z.data_ptr<float>();
-  float* keep = result.keep.data_ptr<float>();
-  float* slope = result.slope.data_ptr<float>();
-  float* decided = decided_z.data_ptr<float>();
-  Random noise(decisions.noise_seed, Stream::kNoise, decisions.noise_index * 4096 + static_cast<uint64_t>(branch));
-  for (int64_t r = 0; r < rows; ++r) {
-    const double n = decisions.noise > 0 ? decisions.noise * noise.Logistic() : 0.0;
-    const double value = static_cast<double>(logits[r]) + n;
-    decided[r] = static_cast<float>(value);
-    if (r % length < always_run) continue;
-    if (decisions.kind == Decisions::Kind::kImportance) {
-      const float threshold = decisions.thresholds[static_cast<size_t>(branch)];
-      const float importance = 1.0F / (1.0F + std::exp(-logits[r]));
-      keep[r] = threshold < 0.0F || importance > threshold ? 1.0F : 0.0F;
-      continue;
-    }
-    const double tau = static_cast<double>(decisions.thresholds[static_cast<size_t>(r / length)]);
-    if (std::isinf(tau)) continue;
-    // The slope is that of the decision's expectation under the noise, so it is taken at the noise-free logit.
-    const double s = 1.0 / (1.0 + std::exp(-(static_cast<double>(logits[r]) - tau) / decisions.temperature));
-    slope[r] = static_cast<float>(s * (1.0 - s) / decisions.temperature);
-    keep[r] = decisions.soft ? static_cast<float>(s) : (value > tau ? 1.0F : 0.0F);
-  }
-  return result;
-}
-
-}  // namespace
-
 // Under KV rule `copy`: the entries every layer's queries see.
 struct GatedModel::KvState {
   std::vector<Tensor> k, v;  // [layers]
 };
 
 GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed)
-    : base_(base), config_(config) {
+    : base_(base),
+      config_(config),
+      gates_(config_, seed, [this](const std::string& name, Tensor value, ParameterGroup group) {
+        return Add(name, std::move(value), group);
+      }) {
   const ModelConfig& c = base.config;
-  const int64_t d = c.hidden_size;
-  branches_.resize(static_cast<size_t>(c.num_branches()));
-  for (int b = 0; b < c.num_branches(); ++b) {
-    if (!config_.gated[static_cast<size_t>(b)]) continue;
-    const std::string p = BranchPrefix(b);
-    BranchParameters& branch = branches_[static_cast<size_t>(b)];
-    const Random random(seed, Stream::kInit, static_cast<uint64_t>(b));
-    const int64_t width = config_.gate_kind == GateKind::kScalar ? 1 : d;
-    switch (config_.gate_kind) {
-      case GateKind::kScalar:
-        branch.gate_weight = Add(p + "gate.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
-        break;
-      case GateKind::kLowRank:
-        branch.gate_down =
-            Add(p + "gate.down", NormalTensor({config_.gate_rank, d}, 0.01, random), ParameterGroup::kGateWeight);
-        branch.gate_up = Add(p + "gate.up", at::zeros({d, config_.gate_rank}, at::kFloat), ParameterGroup::kGateWeight);
-        break;
-      case GateKind::kVector:
-        branch.gate_weight = Add(p + "gate.weight", NormalTensor({d, d}, 0.01, random), ParameterGroup::kGateWeight);
-        branch.decision_weight = Add(p + "decision.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
-        branch.decision_bias =
-            Add(p + "decision.bias", at::full({1}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
-        break;
-    }
-    branch.gate_bias = Add(p + "gate.bias", at::full({width}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
-    if (config_.skip_rank >= 0) {
-      branch.skip_bias = Add(p + "skip.bias", at::zeros({d}, at::kFloat), ParameterGroup::kSkip);
-    }
-    if (config_.skip_rank > 0) {
-      branch.skip_down = Add(p + "skip.down", at::zeros({config_.skip_rank, d}, at::kFloat), ParameterGroup::kSkip);
-      branch.skip_up = Add(p + "skip.up", at::zeros({d, config_.skip_rank}, at::kFloat), ParameterGroup::kSkip);
-    }
-  }
   lora_.resize(static_cast<size_t>(c.num_layers));
   const struct {
     const char* name;
@@ -146,14 +62,7 @@ Tensor GatedModel::Add(const std::string& name, Tensor value, ParameterGroup gro
 void GatedModel::Refresh() {
   const auto cast = [&](const Tensor& t) { return t.defined() ? t.to(base_.dtype) : Tensor(); };
   const double scale = config_.lora_rank > 0 ? static_cast<double>(config_.lora_alpha) / config_.lora_rank : 0.0;
-  branches_compute_ = branches_;
-  for (BranchParameters& b : branches_compute_) {
-    b.skip_down = cast(b.skip_down);
-    b.skip_up = cast(b.skip_up);
-    b.gate_down = cast(b.gate_down);
-    b.gate_up = cast(b.gate_up);
-    if (config_.gate_kind == GateKind::kVector) b.gate_weight = cast(b.gate_weight);
-  }
+  gates_.Refresh(base_.dtype);
   lora_compute_ = lora_;
   for (LayerLora& l : lora_compute_) {
     for (LoraPair* pair : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
@@ -225,33 +134,6 @@ Tensor GatedModel::RunMlp(int layer, const Tensor& h, bool use_adapter) {
   return RmsNorm(out, w.post_ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
 }
 
-Tensor GatedModel::GateZ(int branch, const Tensor& h, ForwardTrace* trace, Tensor* multiplier) {
-  const BranchParameters& p = branches_compute_[static_cast<size_t>(branch)];
-  if (!p.gate_bias.defined()) return {};
-  if (config_.gate_kind == GateKind::kScalar) {
-    Tensor z = GateLogit(h, p.gate_weight, p.gate_bias);
-    *multiplier = at::sigmoid(z).unsqueeze(1);
-    if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
-    return z;
-  }
-  const Tensor input = h.detach();
-  Tensor logits = config_.gate_kind == GateKind::kLowRank ? at::linear(at::linear(input, p.gate_down), p.gate_up)
-                                                          : at::linear(input, p.gate_weight);
-  *multiplier = at::sigmoid(logits.to(at::kFloat) + p.gate_bias);
-  if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
-  const Tensor importance = multiplier->mean(1).clamp(1e-6, 1.0 - 1e-6);
-  if (config_.gate_kind == GateKind::kLowRank) return at::logit(importance);
-  // Vector gates decide by the distilled head. Its straight-through gradient would pull it away from the gate it
-  // stands for, so it learns by distillation only, and the gate gets the decision's gradient: forward value of the
-  // head, derivative of the gate.
-  const Tensor head = GateLogit(h, p.decision_weight, p.decision_bias);
-  if (trace != nullptr) {
-    trace->head_loss = trace->head_loss + at::binary_cross_entropy_with_logits(head, importance.detach());
-  }
-  const Tensor z = at::logit(importance);
-  return head.detach() + (z - z.detach());
-}
-
 Tensor GatedModel::Embed(const Tensor& tokens) const {
   Tensor x = at::embedding(base_.embedding, tokens.reshape({-1})).to(at::kFloat);
   return base_.config.embedding_scale == 1.0F ? x : x * base_.config.embedding_scale;
@@ -289,7 +171,7 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
     const bool attention = KindOfBranch(b) == BranchKind::kAttention;
     const Tensor h = RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, eps, base_.dtype);
     Tensor multiplier;
-    const Tensor z = gates ? GateZ(b, h, trace, &multiplier) : Tensor();
+    const Tensor z = gates ? gates_.Z(b, h, trace, &multiplier) : Tensor();
     if (z.defined()) ++num_gated;
     KeepSlope decision;
     if (use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
@@ -298,7 +180,7 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
       decision = {keep.reshape({-1}), at::zeros({x.size(0)}, at::kFloat)};
     } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
       Tensor decided;
-      decision = Decide(z.detach(), b, batch, decisions, config_.always_run_positions, decided);
+      decision = gates_.Decide(z.detach(), b, batch, decisions, &decided);
       if (trace != nullptr) {
         trace->z[static_cast<size_t>(b)] = decided;
         trace->keep[static_cast<size_t>(b)] = decision.keep;
@@ -312,7 +194,7 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
       x = x + out;
       continue;
     }
-    const BranchParameters& p = branches_compute_[static_cast<size_t>(b)];
+    const BranchParameters& p = gates_.compute(b);
     const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
     x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep, decision.slope);
   }
@@ -324,11 +206,11 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
 }
 
 void GatedModel::RemoveUngated() {
-  for (size_t b = 0; b < branches_.size(); ++b) {
-    if (config_.gated[b]) continue;
-    const std::string p = BranchPrefix(static_cast<int>(b));
+  for (int b = 0; b < num_branches(); ++b) {
+    if (config_.gated[static_cast<size_t>(b)]) continue;
+    const std::string p = BranchPrefix(b);
     std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(p); });
-    branches_[b] = BranchParameters();
+    gates_.Remove(b);
   }
   Refresh();
 }

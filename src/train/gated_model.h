@@ -11,53 +11,17 @@
 
 #include "io/adapter.h"
 #include "train/base_model.h"
+#include "train/branch_gates.h"
+#include "train/parameter.h"
 
 namespace gateskip::train {
-
-enum class ParameterGroup { kGateWeight, kGateBias, kSkip, kLora };
-
-struct Parameter {
-  std::string name;  // as in the adapter file
-  Tensor value;      // f32 leaf
-  ParameterGroup group;
-};
 
 struct LoraPair {
   Tensor a, b;  // [r, in], [out, r]; undefined = none
 };
 
-struct BranchParameters {
-  Tensor gate_weight, gate_down, gate_up, gate_bias;  // which are defined depends on the gate kind
-  Tensor decision_weight, decision_bias;              // vector gates
-  Tensor skip_bias, skip_down, skip_up;
-};
-
 struct LayerLora {
   LoraPair q, k, v, o, gate, up, down;
-};
-
-// How a forward pass decides. Rows are batch * length.
-struct Decisions {
-  enum class Kind {
-    kDense,       // every branch runs
-    kThresholds,  // run iff z > threshold of the row's sequence (thresholds, noise), as gates
-    kImportance,  // run iff sigmoid(z) > adapter threshold of the branch, as the runtime does
-    kMask,        // fixed [branches]: 1 runs
-  };
-  Kind kind = Kind::kDense;
-  std::vector<float> thresholds;  // kThresholds: [batch]; -infinity = dense. kImportance: [branches]
-  double noise = 0;               // logistic noise on z, scaled
-  uint64_t noise_seed = 0, noise_index = 0;
-  double temperature = 0.3;
-  bool soft = false;          // keep = sigmoid((z - threshold) / temperature): gradient checks only
-  std::vector<uint8_t> mask;  // kMask
-};
-
-struct ForwardTrace {
-  std::vector<Tensor> z;     // [branches] [rows] f32 gate logits as decided on (noise included), detached
-  std::vector<Tensor> keep;  // [branches] [rows] f32 0/1; undefined = dense
-  Tensor gate_l2;            // mean g^2 over gated branches, differentiable
-  Tensor head_loss;          // vector gates: BCE of the decision head
 };
 
 class GatedModel {
@@ -65,6 +29,8 @@ class GatedModel {
   // `config` fixes kinds, ranks and gated branches. Gates start at zero weight, bias 5; LoRA B and skip paths at
   // zero; LoRA A ~ N(0, 1 / in) from `seed`.
   GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed);
+  GatedModel(const GatedModel&) = delete;
+  GatedModel& operator=(const GatedModel&) = delete;
 
   // Makes the f32 -> compute-type copies the forward pass uses. Call after parameters change.
   void Refresh();
@@ -86,7 +52,7 @@ class GatedModel {
   const AdapterConfig& config() const { return config_; }
   AdapterConfig& mutable_config() { return config_; }
   std::vector<Parameter>& parameters() { return parameters_; }
-  BranchParameters& branch(int b) { return branches_[static_cast<size_t>(b)]; }
+  BranchParameters& branch(int b) { return gates_.branch(b); }
   int num_branches() const { return 2 * base_.config.num_layers; }
 
   // Drops the gates and skip paths of branches whose config().gated turned false.
@@ -101,15 +67,12 @@ class GatedModel {
   Tensor Linear(const Tensor& x, const Tensor& weight, const LoraPair& lora, bool use_adapter) const;
   Tensor RunAttention(int layer, const Tensor& h, int64_t batch, const Tensor& keep, bool use_adapter, KvState& kv);
   Tensor RunMlp(int layer, const Tensor& h, bool use_adapter);
-  // Gate logits [rows], undefined for a branch without gate.
-  Tensor GateZ(int branch, const Tensor& h, ForwardTrace* trace, Tensor* multiplier);
 
   const BaseModel& base_;
   AdapterConfig config_;
   std::vector<Parameter> parameters_;
-  std::vector<BranchParameters> branches_;
+  BranchGates gates_;  // refers to config_
   std::vector<LayerLora> lora_;
-  std::vector<BranchParameters> branches_compute_;  // casts of the matrices
   std::vector<LayerLora> lora_compute_;
 };
 
