@@ -22,24 +22,29 @@ constexpr double kScale = 0.6;
 
 AttentionShape Shape(int64_t window) { return {kBatch, kLength, kHeads, kKvHeads, kHeadDim, kScale, window}; }
 
-Tensor Plain(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window, const Tensor& visible) {
+// seen [batch, length, length]: 1 where row t attends to j.
+Tensor Masked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& seen) {
   const auto heads = [](const Tensor& x) {  // [batch, heads, length, head_dim], K and V once per query head
     const int64_t count = x.size(0) / kBatch;
     return x.view({kBatch, count, kLength, kHeadDim}).repeat_interleave(kHeads / count, 1);
   };
-  Tensor mask = at::full({kBatch, 1, kLength, kLength}, -std::numeric_limits<double>::infinity(), at::kDouble);
-  auto allowed = mask.accessor<double, 4>();
+  const Tensor mask = seen.log().unsqueeze(1);
+  const Tensor p = at::softmax(at::matmul(heads(q), heads(k).transpose(2, 3)) * kScale + mask, 3);
+  return at::matmul(p, heads(v)).transpose(1, 2).reshape({kBatch * kLength, kHeads * kHeadDim});
+}
+
+Tensor Plain(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window, const Tensor& visible) {
+  Tensor seen = at::zeros({kBatch, kLength, kLength}, at::kDouble);
   for (int64_t s = 0; s < kBatch; ++s) {
     for (int64_t t = 0; t < kLength; ++t) {
       for (int64_t j = 0; j <= t; ++j) {
         if (window > 0 && t - j >= window) continue;
-        const bool seen = !visible.defined() || visible.data_ptr<uint8_t>()[s * kLength + j] != 0;
-        if (seen || j == t) allowed[s][0][t][j] = 0;
+        const bool shown = !visible.defined() || visible.data_ptr<uint8_t>()[s * kLength + j] != 0;
+        if (shown || j == t) seen[s][t][j] = 1;
       }
     }
   }
-  const Tensor p = at::softmax(at::matmul(heads(q), heads(k).transpose(2, 3)) * kScale + mask, 3);
-  return at::matmul(p, heads(v)).transpose(1, 2).reshape({kBatch * kLength, kHeads * kHeadDim});
+  return Masked(q, k, v, seen);
 }
 
 Inputs QueriesKeysValues() {
@@ -51,8 +56,11 @@ class CausalAttentionTest : public ::testing::TestWithParam<int64_t> {
  protected:
   void Check(const Tensor& visible) const {
     const int64_t window = GetParam();
-    CheckGradients([&](const Inputs& in) { return CausalAttention(in[0], in[1], in[2], Shape(window), visible); },
-                   [&](const Inputs& in) { return Plain(in[0], in[1], in[2], window, visible); }, QueriesKeysValues());
+    CheckGradients(
+        [&](const Inputs& in) {
+          return CausalAttention(in[0], in[1], in[2], Shape(window), {visible, {}});
+        },
+        [&](const Inputs& in) { return Plain(in[0], in[1], in[2], window, visible); }, QueriesKeysValues());
   }
 };
 
@@ -67,11 +75,35 @@ TEST_P(CausalAttentionTest, NoneVisibleIsAttentionToOneself) {
   Check(none);
   const Inputs in = QueriesKeysValues();
   const Tensor own = in[2].view({kBatch, kKvHeads, kLength, kHeadDim}).repeat_interleave(kHeads / kKvHeads, 1);
-  const Tensor out = CausalAttention(in[0], in[1], in[2], Shape(GetParam()), none);
+  const Tensor out = CausalAttention(in[0], in[1], in[2], Shape(GetParam()), {none, {}});
   EXPECT_TRUE(at::equal(out, own.transpose(1, 2).reshape_as(out)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Windows, CausalAttentionTest, ::testing::Values(0, 1, 2, 4, 5, 9));
+
+// Documents packed into one sequence: as if each were alone.
+TEST(CausalAttention, NeverCrossesADocument) {
+  const Inputs in = QueriesKeysValues();
+  const Tensor starts = at::tensor({0, 0, 2, 2, 2, /* the second sequence */ 0, 1, 1, 1, 4}, at::kInt);
+  for (const int64_t window : {0, 2}) {
+    CheckGradients(
+        [&](const Inputs& x) {
+          return CausalAttention(x[0], x[1], x[2], Shape(window), {{}, starts});
+        },
+        [&](const Inputs& x) {
+          Tensor visible_to = at::zeros({kBatch, kLength, kLength}, at::kDouble);
+          for (int64_t s = 0; s < kBatch; ++s) {
+            for (int64_t t = 0; t < kLength; ++t) {
+              for (int64_t j = starts.data_ptr<int32_t>()[s * kLength + t]; j <= t; ++j) {
+                if (window == 0 || t - j < window) visible_to[s][t][j] = 1;
+              }
+            }
+          }
+          return Masked(x[0], x[1], x[2], visible_to);
+        },
+        in);
+  }
+}
 
 TEST(CausalAttention, LaterTokensChangeNothing) {
   const Inputs in = QueriesKeysValues();
@@ -81,7 +113,7 @@ TEST(CausalAttention, LaterTokensChangeNothing) {
     changed.back().slice(1, kLength - 1).fill_(3.0F);
   }
   const auto before = [](const Inputs& x) {
-    return CausalAttention(x[0], x[1], x[2], Shape(0), Tensor())
+    return CausalAttention(x[0], x[1], x[2], Shape(0), {})
         .view({kBatch, kLength, kHeads * kHeadDim})
         .slice(1, 0, kLength - 1);
   };
@@ -93,7 +125,7 @@ TEST(CausalAttention, LargeScoresDoNotOverflow) {
   const Inputs in = QueriesKeysValues();
   const Tensor visible = at::tensor({1, 0, 1, 0, 1, 0, 0, 1, 1, 1}, at::kByte);
   const Tensor q = in[0] * 1e4F;
-  const Tensor out = CausalAttention(q, in[1], in[2], Shape(0), visible);
+  const Tensor out = CausalAttention(q, in[1], in[2], Shape(0), {visible, {}});
   const Tensor expected = Plain(q.to(at::kDouble), in[1].to(at::kDouble), in[2].to(at::kDouble), 0, visible);
   // Scores of some 1e4 carry an absolute error of 1e4 * 2^-24 * 4, and so a probability a relative one of that size.
   ExpectNear(out, expected, 4e4 * 0x1p-24, "large scores");
@@ -108,7 +140,7 @@ TEST(CausalAttention, WorksInTheComputeType) {
     wide.push_back(leaves.back().detach().to(at::kDouble).set_requires_grad(true));
   }
   const Tensor visible = at::tensor({1, 0, 1, 0, 1, 0, 0, 1, 1, 1}, at::kByte);
-  const Tensor out = CausalAttention(leaves[0], leaves[1], leaves[2], Shape(3), visible);
+  const Tensor out = CausalAttention(leaves[0], leaves[1], leaves[2], Shape(3), {visible, {}});
   const Tensor expected = Plain(wide[0], wide[1], wide[2], 3, visible);
   EXPECT_EQ(out.scalar_type(), at::kBFloat16);
   constexpr double kTolerance = (6 + 2) * 0x1p-9;

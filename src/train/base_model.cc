@@ -13,27 +13,41 @@ namespace {
 
 class Loader {
  public:
-  Loader(const GgufFile& file, const ModelConfig& config, at::ScalarType dtype)
-      : file_(file), config_(config), dtype_(dtype) {}
+  Loader(const GgufFile& file, const ModelConfig& config, at::ScalarType dtype, at::Device device)
+      : file_(file), config_(config), dtype_(dtype), device_(device) {}
 
   Tensor Matrix(const std::string& name, int64_t rows, int64_t cols) const {
-    const TensorView& view = Find(name, {rows, cols});
-    Tensor out = at::empty({rows, cols}, at::kFloat);
-    for (int64_t r = 0; r < rows; ++r) {
-      DequantizeRow(view, static_cast<size_t>(r), {out.data_ptr<float>() + r * cols, static_cast<size_t>(cols)});
-    }
-    file_.ReleasePages(view);
-    return out.to(dtype_);
+    const Tensor out = Dequantized(Find(name, {rows, cols})).to(dtype_);
+    return out.to(device_);
   }
 
   Tensor Norm(const std::string& name, int64_t size) const {
-    const TensorView& view = Find(name, {size});
-    Tensor out = at::empty({size}, at::kFloat);
-    DequantizeRow(view, 0, {out.data_ptr<float>(), static_cast<size_t>(size)});
-    return config_.norm_weight_shift == 0.0F ? out : out + config_.norm_weight_shift;
+    return Shifted(Dequantized(Find(name, {size}))).to(device_);
+  }
+
+  // A norm is what has one dimension.
+  Tensor Any(const std::string& name) const {
+    const TensorView* view = file_.FindTensor(name);
+    GS_CHECK(view != nullptr);
+    const Tensor out = Dequantized(*view);
+    return out.dim() == 1 ? Shifted(out) : out;
   }
 
  private:
+  Tensor Dequantized(const TensorView& view) const {
+    Tensor out = at::empty(view.shape, at::kFloat);
+    const int64_t cols = view.shape.back();
+    for (int64_t r = 0; r < out.numel() / cols; ++r) {
+      DequantizeRow(view, static_cast<size_t>(r), {out.data_ptr<float>() + r * cols, static_cast<size_t>(cols)});
+    }
+    file_.ReleasePages(view);
+    return out;
+  }
+
+  Tensor Shifted(const Tensor& norm) const {
+    return config_.norm_weight_shift == 0.0F ? norm : norm + config_.norm_weight_shift;
+  }
+
   const TensorView& Find(const std::string& name, const std::vector<int64_t>& shape) const {
     const TensorView* view = file_.FindTensor(name);
     if (view == nullptr) {
@@ -50,11 +64,12 @@ class Loader {
   const GgufFile& file_;
   const ModelConfig& config_;
   at::ScalarType dtype_;
+  at::Device device_;
 };
 
 // The index of the table for these frequencies, built if new.
 int RopeTable(BaseModel& model, std::vector<std::vector<float>>& known, const std::vector<float>& inv_freq,
-              int64_t max_length) {
+              int64_t max_length, at::Device device) {
   for (size_t i = 0; i < known.size(); ++i) {
     if (known[i] == inv_freq) return static_cast<int>(i);
   }
@@ -69,19 +84,51 @@ int RopeTable(BaseModel& model, std::vector<std::vector<float>>& known, const st
       sines.data_ptr<float>()[t * half + i] = std::sin(angle);
     }
   }
-  model.cosines.push_back(cosines);
-  model.sines.push_back(sines);
+  model.cosines.push_back(cosines.to(device));
+  model.sines.push_back(sines.to(device));
   return static_cast<int>(model.cosines.size()) - 1;
 }
 
 }  // namespace
 
-BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_length) {
+void VisitWeights(BaseModel& model, const std::function<void(const std::string&, Tensor&)>& visit) {
+  visit("token_embd.weight", model.embedding);
+  if (!model.head.is_same(model.embedding)) visit("output.weight", model.head);
+  visit("output_norm.weight", model.output_norm);
+  const struct {
+    const char* name;
+    Tensor BaseLayer::*weight;
+  } kWeights[] = {{"attn_norm", &BaseLayer::attn_norm},
+                  {"attn_q", &BaseLayer::q},
+                  {"attn_k", &BaseLayer::k},
+                  {"attn_v", &BaseLayer::v},
+                  {"attn_q_norm", &BaseLayer::q_norm},
+                  {"attn_k_norm", &BaseLayer::k_norm},
+                  {"attn_output", &BaseLayer::o},
+                  {"post_attention_norm", &BaseLayer::post_attn_norm},
+                  {"ffn_norm", &BaseLayer::ffn_norm},
+                  {"ffn_gate", &BaseLayer::gate},
+                  {"ffn_up", &BaseLayer::up},
+                  {"ffn_down", &BaseLayer::down},
+                  {"post_ffw_norm", &BaseLayer::post_ffn_norm}};
+  for (size_t l = 0; l < model.layers.size(); ++l) {
+    for (const auto& w : kWeights) {
+      Tensor& tensor = model.layers[l].*w.weight;
+      if (tensor.defined()) visit(fmt::format("blk.{}.{}.weight", l, w.name), tensor);
+    }
+  }
+}
+
+Tensor LoadWeight(const GgufFile& file, const ModelConfig& config, const std::string& name) {
+  return Loader(file, config, at::kFloat, at::kCPU).Any(name);
+}
+
+BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_length, at::Device device) {
   BaseModel model;
   model.config = ReadConfig(file);
   model.dtype = dtype;
   const ModelConfig& c = model.config;
-  const Loader load(file, c, dtype);
+  const Loader load(file, c, dtype, device);
   const int64_t d = c.hidden_size;
   model.embedding = load.Matrix("token_embd.weight", c.vocab_size, d);
   model.output_norm = load.Norm("output_norm.weight", d);
@@ -108,7 +155,7 @@ BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_
     layer.gate = load.Matrix(p + "ffn_gate.weight", c.ffn_size, d);
     layer.up = load.Matrix(p + "ffn_up.weight", c.ffn_size, d);
     layer.down = load.Matrix(p + "ffn_down.weight", d, c.ffn_size);
-    layer.rope = RopeTable(model, known, c.layers[static_cast<size_t>(l)].inv_freq, max_length);
+    layer.rope = RopeTable(model, known, c.layers[static_cast<size_t>(l)].inv_freq, max_length, device);
     model.layers.push_back(std::move(layer));
   }
   return model;

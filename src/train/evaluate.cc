@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/evaluate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "train/ops.h"
-#include "train/row_math.h"
 
 namespace gateskip::train {
 namespace {
@@ -14,30 +14,14 @@ constexpr int64_t kEvalBatch = 4;
 constexpr int kMaxPasses = 3;
 constexpr double kSavingTolerance = 0.002;
 
-double SumNll(const Tensor& logits, const Tensor& tokens) {
-  const int64_t length = tokens.size(1);
-  const auto n = static_cast<size_t>(logits.size(1));
-  const int64_t* ids = tokens.data_ptr<int64_t>();
-  Tensor nll = at::zeros({logits.size(0)}, at::kFloat);
-  ForRows(logits.size(0), [&](int64_t begin, int64_t end) {
-    std::vector<float> row(n);
-    for (int64_t r = begin; r < end; ++r) {
-      if (r % length == length - 1) continue;
-      nll.data_ptr<float>()[r] = NllRow(RowAsFloat(logits, r, row.data()), static_cast<int32_t>(ids[r + 1]), n);
-    }
-  });
-  return nll.sum(at::kDouble).item<double>();
-}
-
 }  // namespace
 
-std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequence, int64_t length,
-                                         int64_t first_position) {
+std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequence, int64_t length) {
   std::vector<BranchLogits> result;
   for (size_t b = 0; b < trace.z.size(); ++b) {
     if (!trace.z[b].defined()) continue;
     const float* z = trace.z[b].data_ptr<float>() + sequence * length;
-    result.push_back({static_cast<int>(b), {z + first_position, z + length}});
+    result.push_back({static_cast<int>(b), {z, z + length}});
   }
   return result;
 }
@@ -60,38 +44,44 @@ double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule r
   return cost.NetSaving(counts);
 }
 
-Evaluator::Evaluator(GatedModel& model, const CostModel& cost, Tensor tokens, const TrainOptions& options)
-    : model_(model), cost_(cost), tokens_(std::move(tokens)), budgets_(options.eval_budgets) {
+Evaluator::Evaluator(GatedModel& model, const CostModel& cost, TrainBatch batch, const TrainOptions& options)
+    : model_(model), cost_(cost), batch_(std::move(batch)), budgets_(options.eval_budgets) {
   thresholds_.assign(budgets_.size(), std::numeric_limits<double>::quiet_NaN());
   base_nll_ = Pass(-std::numeric_limits<double>::infinity(), 0, false).nll;
 }
 
 Evaluator::Result Evaluator::Pass(double threshold, double budget, bool use_adapter) {
   at::NoGradGuard no_grad;
-  const int64_t length = tokens_.size(1);
-  const int64_t first = model_.config().always_run_positions;
+  const int64_t count = batch_.tokens.size();
+  const int64_t length = batch_.tokens.length();
   double nll = 0;
   double saving = 0;
   std::vector<ForwardTrace> traces;
   std::vector<BranchLogits> logits;
-  for (int64_t begin = 0; begin < tokens_.size(0); begin += kEvalBatch) {
-    const Tensor batch = tokens_.slice(0, begin, std::min(begin + kEvalBatch, tokens_.size(0)));
+  for (int64_t begin = 0; begin < count; begin += kEvalBatch) {
+    const int64_t end = std::min(begin + kEvalBatch, count);
+    const Tensor& starts = batch_.tokens.starts;
+    const TokenBatch part(batch_.tokens.tokens.slice(0, begin, end),
+                          starts.defined() ? starts.slice(0, begin * length, end * length) : Tensor());
     Decisions decisions;
     if (use_adapter && budget > 0) {
       decisions.kind = Decisions::Kind::kThresholds;
-      decisions.thresholds.assign(static_cast<size_t>(batch.size(0)), static_cast<float>(threshold));
+      decisions.thresholds.assign(static_cast<size_t>(part.size()), static_cast<float>(threshold));
     }
     traces.emplace_back();
-    nll += SumNll(model_.Logits(model_.Forward(batch, decisions, use_adapter, &traces.back()), {}), batch.contiguous());
-    for (int64_t s = 0; use_adapter && s < batch.size(0); ++s) {
+    const Tensor hidden = model_.Forward(part, decisions, use_adapter, &traces.back());
+    const Tensor targets = batch_.targets.slice(0, begin * length, end * length).to(hidden.device());
+    nll += RowNll(model_.Logits(hidden, {}, use_adapter), targets).sum(at::kDouble).item<double>();
+    for (int64_t s = 0; use_adapter && s < part.size(); ++s) {
       saving += RealisedSaving(traces.back(), cost_, model_.config().kv_rule, s, length);
-      for (const BranchLogits& b : SequenceLogits(traces.back(), s, length, first)) logits.push_back(b);
+      for (const BranchLogits& b : SequenceLogits(traces.back(), s, length)) logits.push_back(b);
     }
   }
-  const auto sequences = static_cast<double>(tokens_.size(0));
-  Result result{nll / (sequences * static_cast<double>(length - 1)), saving / sequences, 0};
+  const auto num_targets = static_cast<double>((batch_.targets >= 0).sum().item<int64_t>());
+  Result result{nll / std::max(num_targets, 1.0), saving / static_cast<double>(count), 0};
   if (use_adapter && budget > 0) {
-    result.exact_threshold = SolveThreshold(cost_, model_.config().kv_rule, logits, tokens_.numel(), budget);
+    result.exact_threshold =
+        SolveThreshold(cost_, model_.config().kv_rule, logits, batch_.tokens.tokens.numel(), budget);
   }
   return result;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gate/cost_model.h"
+#include "train/batch.h"
 #include "train/gated_model.h"
 #include "train/threshold.h"
 #include "train/train.h"
@@ -15,8 +16,8 @@ namespace gateskip::train {
 
 class Evaluator {
  public:
-  // tokens [sequences, length]; the base model's loss is measured here.
-  Evaluator(GatedModel& model, const CostModel& cost, Tensor tokens, const TrainOptions& options);
+  // The base model's loss is measured here.
+  Evaluator(GatedModel& model, const CostModel& cost, TrainBatch batch, const TrainOptions& options);
 
   // Uses the noise-free decision. thresholds: the last ones found, the starting point of the search.
   TrainEvaluation Run(int step);
@@ -32,15 +33,14 @@ class Evaluator {
 
   GatedModel& model_;
   const CostModel& cost_;
-  Tensor tokens_;
+  TrainBatch batch_;
   std::vector<double> budgets_;
   std::vector<double> thresholds_;
   double base_nll_ = 0;
 };
 
-// Copies the logits of sequence `sequence`, rows from `first_position` on, into `storage` and points at them.
-std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequence, int64_t length,
-                                         int64_t first_position);
+// The logits of sequence `sequence` in the trace.
+std::vector<BranchLogits> SequenceLogits(const ForwardTrace& trace, int64_t sequence, int64_t length);
 // Net saving of one sequence's decisions.
 double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule rule, int64_t sequence, int64_t length);
 

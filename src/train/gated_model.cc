@@ -5,20 +5,36 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 #include "gate/branch.h"
+#include "train/activation_checkpoint.h"
 #include "train/ops.h"
 #include "train/random.h"
 
 namespace gateskip::train {
+
+// What stays the same through a forward pass.
+struct GatedModel::Pass {
+  const TokenBatch& batch;
+  const Decisions& decisions;
+  bool use_adapter;
+  bool gates;  // are evaluated
+  ForwardTrace* trace;
+  const Visitor* visit;
+};
+
 // Under KV rule `copy`: the entries every layer's queries see.
 struct GatedModel::KvState {
   std::vector<Tensor> k, v;  // [layers]
+  explicit KvState(int layers) : k(static_cast<size_t>(layers)), v(static_cast<size_t>(layers)) {}
 };
 
-GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed)
+GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed,
+                       const std::vector<NamedTensor>& trained_base)
     : base_(base),
+      weights_(base),
       config_(config),
       gates_(config_, seed, [this](const std::string& name, Tensor value, ParameterGroup group) {
         return Add(name, std::move(value), group);
@@ -50,11 +66,18 @@ GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint6
       pair.b = Add(p + "lora_b", at::zeros({weight.size(0), config_.lora_rank}, at::kFloat), ParameterGroup::kLora);
     }
   }
+  VisitWeights(weights_, [&](const std::string& name, Tensor& slot) {
+    for (const auto& [trained, start] : trained_base) {
+      if (trained != name) continue;
+      Add(name, start.clone(), ParameterGroup::kBase);
+      trained_.emplace_back(&slot, parameters_.size() - 1);
+    }
+  });
   Refresh();
 }
 
 Tensor GatedModel::Add(const std::string& name, Tensor value, ParameterGroup group) {
-  value.set_requires_grad(true);
+  value = value.to(base_.output_norm.device()).set_requires_grad(true);
   parameters_.push_back({name, value, group});
   return value;
 }
@@ -71,6 +94,12 @@ void GatedModel::Refresh() {
       pair->b = (pair->b * scale).to(base_.dtype);
     }
   }
+  for (const auto& [slot, index] : trained_) {
+    const Tensor& master = parameters_[index].value;
+    *slot = master.dim() > 1 ? cast(master) : master;  // norms are used in f32
+  }
+  // Tied: one tensor, so that the two gradients meet before the one cast back.
+  if (base_.head.is_same(base_.embedding)) weights_.head = weights_.embedding;
 }
 
 Tensor GatedModel::Linear(const Tensor& x, const Tensor& weight, const LoraPair& lora, bool use_adapter) const {
@@ -79,12 +108,12 @@ Tensor GatedModel::Linear(const Tensor& x, const Tensor& weight, const LoraPair&
   return y;
 }
 
-Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const Tensor& keep, bool use_adapter,
-                                KvState& kv) {
+Tensor GatedModel::RunAttention(int layer, const Pass& pass, const Tensor& h, const Tensor& keep, KvState& kv) const {
   const ModelConfig& c = base_.config;
-  const BaseLayer& w = base_.layers[static_cast<size_t>(layer)];
+  const BaseLayer& w = weights(pass.use_adapter).layers[static_cast<size_t>(layer)];
   const LayerLora& lora = lora_compute_[static_cast<size_t>(layer)];
-  const int64_t length = h.size(0) / batch;
+  const int64_t batch = pass.batch.size();
+  const int64_t length = pass.batch.length();
   const auto kind = static_cast<size_t>(w.rope);
   const auto heads = [&](const Tensor& x, const Tensor& norm, bool rotate) {
     Tensor y = x;
@@ -94,20 +123,22 @@ Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const
     return SplitHeads(y, batch, c.head_dim, rotate ? base_.cosines[kind] : Tensor(),
                       rotate ? base_.sines[kind] : Tensor(), c.rope_layout);
   };
-  const Tensor q = heads(Linear(h, w.q, lora.q, use_adapter), w.q_norm, true);
-  Tensor k = heads(Linear(h, w.k, lora.k, use_adapter), w.k_norm, true);
-  Tensor v = heads(Linear(h, w.v, lora.v, use_adapter), Tensor(), false);
-  Tensor visible;
-  if (use_adapter && keep.defined() && config_.kv_rule == KvRule::kDrop) visible = (keep.detach() > 0.5).to(at::kByte);
-  if (use_adapter && config_.kv_rule == KvRule::kCopy) {
+  const Tensor q = heads(Linear(h, w.q, lora.q, pass.use_adapter), w.q_norm, true);
+  Tensor k = heads(Linear(h, w.k, lora.k, pass.use_adapter), w.k_norm, true);
+  Tensor v = heads(Linear(h, w.v, lora.v, pass.use_adapter), Tensor(), false);
+  AttentionMask mask{.visible = {}, .starts = pass.batch.starts};
+  if (pass.use_adapter && keep.defined() && config_.kv_rule == KvRule::kDrop) {
+    mask.visible = (keep.detach() > 0.5).to(at::kByte);
+  }
+  if (pass.use_adapter && config_.kv_rule == KvRule::kCopy) {
     const int below = KvCopySource(c, layer);
     // A pass that begins above `below` (the prior's) leaves whole branches out: no row that runs then attends to one
     // that does not, so there is nothing to copy.
     if (keep.defined() && below >= 0 && kv.k[static_cast<size_t>(below)].defined()) {
       const Tensor ran = (keep.detach() > 0.5).view({batch, 1, length, 1});
-      const Tensor mask = ran.expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
-      k = at::where(mask, k, kv.k[static_cast<size_t>(below)]);
-      v = at::where(mask, v, kv.v[static_cast<size_t>(below)]);
+      const Tensor copied = ran.expand({batch, c.num_kv_heads, length, 1}).reshape({-1, length, 1});
+      k = at::where(copied, k, kv.k[static_cast<size_t>(below)]);
+      v = at::where(copied, v, kv.v[static_cast<size_t>(below)]);
     }
     kv.k[static_cast<size_t>(layer)] = k;
     kv.v[static_cast<size_t>(layer)] = v;
@@ -119,90 +150,137 @@ Tensor GatedModel::RunAttention(int layer, const Tensor& h, int64_t batch, const
                              c.head_dim,
                              static_cast<double>(c.attention_scale),
                              c.layers[static_cast<size_t>(layer)].window};
-  const Tensor out = Linear(CausalAttention(q, k, v, shape, visible), w.o, lora.o, use_adapter);
+  const Tensor out = Linear(CausalAttention(q, k, v, shape, mask), w.o, lora.o, pass.use_adapter);
   if (!w.post_attn_norm.defined()) return out;
   return RmsNorm(out, w.post_attn_norm, static_cast<double>(c.norm_eps), base_.dtype);
 }
 
-Tensor GatedModel::RunMlp(int layer, const Tensor& h, bool use_adapter) {
-  const BaseLayer& w = base_.layers[static_cast<size_t>(layer)];
+Tensor GatedModel::RunMlp(int layer, const Pass& pass, const Tensor& h) const {
+  const BaseLayer& w = weights(pass.use_adapter).layers[static_cast<size_t>(layer)];
   const LayerLora& lora = lora_compute_[static_cast<size_t>(layer)];
-  const Tensor hidden = GatedActivation(Linear(h, w.gate, lora.gate, use_adapter),
-                                        Linear(h, w.up, lora.up, use_adapter), base_.config.activation);
-  const Tensor out = Linear(hidden, w.down, lora.down, use_adapter);
+  const Tensor hidden = GatedActivation(Linear(h, w.gate, lora.gate, pass.use_adapter),
+                                        Linear(h, w.up, lora.up, pass.use_adapter), base_.config.activation);
+  const Tensor out = Linear(hidden, w.down, lora.down, pass.use_adapter);
   if (!w.post_ffn_norm.defined()) return out;
   return RmsNorm(out, w.post_ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
 }
 
-Tensor GatedModel::Embed(const Tensor& tokens) const {
-  Tensor x = at::embedding(base_.embedding, tokens.reshape({-1})).to(at::kFloat);
+Tensor GatedModel::Embed(const Tensor& tokens, bool use_adapter) const {
+  const Tensor ids = tokens.reshape({-1}).to(base_.output_norm.device());
+  const Tensor x = at::embedding(weights(use_adapter).embedding, ids).to(at::kFloat);
   return base_.config.embedding_scale == 1.0F ? x : x * base_.config.embedding_scale;
 }
 
-Tensor GatedModel::Logits(const Tensor& hidden, const Tensor& rows) const {
-  const Tensor picked = rows.defined() ? hidden.index_select(0, rows) : hidden;
-  const Tensor h = RmsNorm(picked, base_.output_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
-  return at::linear(h, base_.head);
+Tensor GatedModel::Logits(const Tensor& hidden, const Tensor& rows, bool use_adapter) const {
+  const BaseModel& w = weights(use_adapter);
+  const Tensor picked = rows.defined() ? hidden.index_select(0, rows.to(hidden.device())) : hidden;
+  return at::linear(RmsNorm(picked, w.output_norm, static_cast<double>(base_.config.norm_eps), base_.dtype), w.head);
 }
 
-Tensor GatedModel::Forward(const Tensor& tokens, const Decisions& decisions, bool use_adapter, ForwardTrace* trace) {
-  return ForwardFrom(Embed(tokens), 0, tokens.size(0), decisions, use_adapter, trace, {});
+Tensor GatedModel::Forward(const TokenBatch& batch, const Decisions& decisions, bool use_adapter, ForwardTrace* trace) {
+  return ForwardFrom(Embed(batch.tokens, use_adapter), 0, batch, decisions, use_adapter, trace, {});
 }
 
-Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const Decisions& decisions, bool use_adapter,
-                               ForwardTrace* trace, const Visitor& visit) {
-  const ModelConfig& c = base_.config;
-  const auto eps = static_cast<double>(c.norm_eps);
-  const auto count = static_cast<size_t>(num_branches());
-  const bool gates = use_adapter && (decisions.kind == Decisions::Kind::kThresholds ||
-                                     decisions.kind == Decisions::Kind::kImportance || config_.multiply_output);
-  if (trace != nullptr) {
-    trace->z.assign(count, Tensor());
-    trace->keep.assign(count, Tensor());
-    trace->gate_l2 = at::zeros({}, at::kFloat);
-    trace->head_loss = at::zeros({}, at::kFloat);
+Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, const TokenBatch& batch, const Decisions& decisions,
+                               bool use_adapter, ForwardTrace* trace, const Visitor& visit) {
+  const bool gates =
+      use_adapter && ((decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) ||
+                      config_.multiply_output);
+  if (trace != nullptr) *trace = ForwardTrace(num_branches());
+  const Pass pass{batch, decisions, use_adapter, gates, trace, visit ? &visit : nullptr};
+  KvState kv(base_.config.num_layers);
+  const bool checkpointed = activation_checkpointing_ && use_adapter && first_branch == 0 && !visit;
+  if (checkpointed && at::GradMode::is_enabled()) {
+    for (int l = 0; l < base_.config.num_layers; ++l) RunCheckpointed(l, pass, x, kv);
+  } else {
+    for (int b = first_branch; b < num_branches(); ++b) RunBranch(b, pass, x, kv);
   }
-  KvState kv;
-  kv.k.resize(static_cast<size_t>(c.num_layers));
-  kv.v.resize(static_cast<size_t>(c.num_layers));
-  int num_gated = 0;
-  for (int b = first_branch; b < num_branches(); ++b) {
-    const BaseLayer& w = base_.layers[static_cast<size_t>(BranchLayer(b))];
-    const bool attention = KindOfBranch(b) == BranchKind::kAttention;
-    const Tensor h = RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, eps, base_.dtype);
-    Tensor multiplier;
-    const Tensor z = gates ? gates_.Z(b, h, trace, &multiplier) : Tensor();
-    if (z.defined()) ++num_gated;
-    KeepSlope decision;
-    if (use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
-      Tensor keep = at::zeros({batch, x.size(0) / batch}, at::kFloat);
-      keep.slice(1, 0, config_.always_run_positions).fill_(1.0F);
-      decision = {keep.reshape({-1}), at::zeros({x.size(0)}, at::kFloat)};
-    } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
-      Tensor decided;
-      decision = gates_.Decide(z.detach(), b, batch, decisions, &decided);
-      if (trace != nullptr) {
-        trace->z[static_cast<size_t>(b)] = decided;
-        trace->keep[static_cast<size_t>(b)] = decision.keep;
-      }
-    }
-    Tensor out = attention ? RunAttention(BranchLayer(b), h, batch, decision.keep, use_adapter, kv)
-                           : RunMlp(BranchLayer(b), h, use_adapter);
-    if (visit) visit(b, x, h, out);
-    if (config_.multiply_output && multiplier.defined()) out = (out * multiplier).to(base_.dtype);
-    if (!decision.keep.defined()) {
-      x = x + out;
-      continue;
-    }
-    const BranchParameters& p = gates_.compute(b);
-    const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
-    x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep, decision.slope);
-  }
-  if (trace != nullptr && num_gated > 0) {
-    trace->gate_l2 = trace->gate_l2 / num_gated;
-    trace->head_loss = trace->head_loss / num_gated;
-  }
+  const auto num_gates = std::count(config_.gated.begin(), config_.gated.end(), true);
+  if (trace != nullptr && num_gates > 0) trace->head_loss = trace->head_loss / static_cast<double>(num_gates);
   return x;
+}
+
+void GatedModel::RunBranch(int b, const Pass& pass, Tensor& x, KvState& kv) const {
+  const Decisions& decisions = pass.decisions;
+  const int layer = BranchLayer(b);
+  const BaseLayer& w = weights(pass.use_adapter).layers[static_cast<size_t>(layer)];
+  const bool attention = KindOfBranch(b) == BranchKind::kAttention;
+  const Tensor h =
+      RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
+  Tensor multiplier;
+  const Tensor z = pass.gates ? gates_.Z(b, h, pass.trace, &multiplier) : Tensor();
+  KeepSlope decision;
+  if (pass.use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
+    decision = gates_.LeaveOut(pass.batch.size(), pass.batch.length(), pass.batch.starts);
+  } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
+    Tensor decided;
+    decision = gates_.Decide(z.detach(), b, pass.batch.size(), pass.batch.starts, decisions, &decided);
+    if (pass.trace != nullptr) {
+      pass.trace->z[static_cast<size_t>(b)] = decided;
+      pass.trace->keep[static_cast<size_t>(b)] = decision.keep.cpu();
+    }
+  }
+  Tensor out = attention ? RunAttention(layer, pass, h, decision.keep, kv) : RunMlp(layer, pass, h);
+  if (pass.visit != nullptr) (*pass.visit)(b, x, h, out);
+  if (config_.multiply_output && multiplier.defined()) out = (out * multiplier).to(base_.dtype);
+  if (!decision.keep.defined()) {
+    x = x + out;
+    return;
+  }
+  const BranchParameters& p = gates_.compute(b);
+  const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
+  x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep.to(x.device()), decision.slope.to(x.device()));
+}
+
+void GatedModel::RunCheckpointed(int layer, const Pass& pass, Tensor& x, KvState& kv) const {
+  const auto l = static_cast<size_t>(layer);
+  const int below = config_.kv_rule == KvRule::kCopy ? KvCopySource(base_.config, layer) : -1;
+  const bool keeps_kv = config_.kv_rule == KvRule::kCopy;
+  TensorList inputs = {x};
+  if (below >= 0) {
+    inputs.push_back(kv.k[static_cast<size_t>(below)]);
+    inputs.push_back(kv.v[static_cast<size_t>(below)]);
+  }
+  // By value what a second run, after Forward has returned, still needs.
+  const auto run = [this, layer, l, below, keeps_kv, batch = pass.batch, decisions = pass.decisions,
+                    gates = pass.gates](const TensorList& in, ForwardTrace& trace) -> TensorList {
+    trace = ForwardTrace(num_branches());
+    const Pass again{batch, decisions, true, gates, &trace, nullptr};
+    Tensor stream = in[0];
+    KvState state(base_.config.num_layers);
+    if (below >= 0) {
+      state.k[static_cast<size_t>(below)] = in[1];
+      state.v[static_cast<size_t>(below)] = in[2];
+    }
+    RunBranch(BranchIndex(layer, BranchKind::kAttention), again, stream, state);
+    RunBranch(BranchIndex(layer, BranchKind::kMlp), again, stream, state);
+    TensorList out = {stream, trace.penalty, trace.head_loss};
+    if (keeps_kv) out.insert(out.end(), {state.k[l], state.v[l]});
+    return out;
+  };
+  ForwardTrace first;
+  bool is_first = true;
+  const TensorList out = Checkpointed(
+      [run, &first, is_first](const TensorList& in) mutable {
+        if (std::exchange(is_first, false)) return run(in, first);
+        ForwardTrace unused;
+        return run(in, unused);
+      },
+      inputs);
+  x = out[0];
+  if (keeps_kv) {
+    kv.k[l] = out[3];
+    kv.v[l] = out[4];
+  }
+  if (pass.trace == nullptr) return;
+  for (const int b : {BranchIndex(layer, BranchKind::kAttention), BranchIndex(layer, BranchKind::kMlp)}) {
+    const auto i = static_cast<size_t>(b);
+    pass.trace->z[i] = first.z[i];
+    pass.trace->keep[i] = first.keep[i];
+    pass.trace->gate_mean[i] = first.gate_mean[i];
+  }
+  pass.trace->penalty = pass.trace->penalty + out[1];
+  pass.trace->head_loss = pass.trace->head_loss + out[2];
 }
 
 void GatedModel::RemoveUngated() {
@@ -219,7 +297,8 @@ Adapter GatedModel::ToAdapter() const {
   Adapter adapter;
   adapter.config = config_;
   for (const Parameter& p : parameters_) {
-    const Tensor value = p.value.detach().contiguous();
+    if (p.group == ParameterGroup::kBase) continue;
+    const Tensor value = p.value.detach().cpu().contiguous();
     AdapterTensor tensor;
     tensor.shape = value.sizes().vec();
     tensor.values.assign(value.data_ptr<float>(), value.data_ptr<float>() + value.numel());
@@ -231,6 +310,7 @@ Adapter GatedModel::ToAdapter() const {
 void GatedModel::LoadParameters(const Adapter& adapter) {
   at::NoGradGuard no_grad;
   for (Parameter& p : parameters_) {
+    if (p.group == ParameterGroup::kBase) continue;
     const auto found = adapter.tensors.find(p.name);
     if (found == adapter.tensors.end() || found->second.shape != p.value.sizes().vec()) {
       Fail(ErrorCode::kMismatch,
@@ -239,7 +319,7 @@ void GatedModel::LoadParameters(const Adapter& adapter) {
            found == adapter.tensors.end() ? std::string("none")
                                           : fmt::format("[{}]", fmt::join(found->second.shape, ", ")));
     }
-    std::copy(found->second.values.begin(), found->second.values.end(), p.value.data_ptr<float>());
+    p.value.copy_(at::tensor(found->second.values).view(p.value.sizes()));
   }
   Refresh();
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "train/ops_portable.h"
 #include "train/row_math.h"
 
 namespace gateskip::train {
@@ -39,6 +40,7 @@ struct RmsNormFn : Function<RmsNormFn> {
       }
     });
     ctx->save_for_backward({x, weight, inverse});
+    ctx->saved_data["weight_trained"] = weight.requires_grad();
     return out;
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
@@ -57,7 +59,27 @@ struct RmsNormFn : Function<RmsNormFn> {
         StoreRow(dx, r, row.data());
       }
     });
-    return {dx, Tensor(), Tensor(), Tensor()};
+    return {dx, WeightGradient(ctx, x, saved[1], saved[2], dout), Tensor(), Tensor()};
+  }
+  // Sums over blocks of rows, then over the blocks: never in an order that depends on the number of threads.
+  static Tensor WeightGradient(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& inverse,
+                               const Tensor& dout) {
+    if (!ctx->saved_data["weight_trained"].toBool()) return {};
+    constexpr int64_t kBlocks = 16;
+    const size_t d = Cols(x);
+    Tensor partial = at::zeros({kBlocks, weight.size(0)}, at::kFloat);
+    at::parallel_for(0, kBlocks, 1, [&](int64_t first, int64_t last) {
+      auto in = Scratch(d);
+      auto grad = Scratch(d);
+      for (int64_t block = first; block < last; ++block) {
+        for (int64_t r = x.size(0) * block / kBlocks; r < x.size(0) * (block + 1) / kBlocks; ++r) {
+          RmsNormWeightGradientRow(RowAsFloat(x, r, in.data()), inverse.data_ptr<float>()[r],
+                                   RowAsFloat(dout, r, grad.data()), partial.data_ptr<float>() + block * weight.size(0),
+                                   d);
+        }
+      }
+    });
+    return partial.sum(0);
   }
 };
 
@@ -154,8 +176,10 @@ struct SplitHeadsFn : Function<SplitHeadsFn> {
 
 struct AttentionFn : Function<AttentionFn> {
   static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                        std::vector<int64_t> dims, double scale, const MaybeTensor& maybe_visible) {
+                        std::vector<int64_t> dims, double scale, const MaybeTensor& maybe_visible,
+                        const MaybeTensor& maybe_starts) {
     const Tensor visible = maybe_visible.value_or(Tensor());
+    const Tensor starts = maybe_starts.value_or(Tensor());
     const int64_t batch = dims[0], length = dims[1], heads = dims[2], kv_heads = dims[3], head_dim = dims[4];
     const int64_t window = dims[5];
     const int64_t group = heads / kv_heads;
@@ -163,6 +187,7 @@ struct AttentionFn : Function<AttentionFn> {
     Tensor p = at::bmm(grouped_q, k.transpose(1, 2));  // [batch * kv_heads, group * length, length]
     Tensor rows = p.view({-1, length});
     const uint8_t* seen = visible.defined() ? visible.data_ptr<uint8_t>() : nullptr;
+    const int32_t* start = starts.defined() ? starts.data_ptr<int32_t>() : nullptr;
     ForRows(rows.size(0), [&](int64_t begin, int64_t end) {
       const auto n = static_cast<size_t>(length);
       auto in = Scratch(n);
@@ -170,7 +195,8 @@ struct AttentionFn : Function<AttentionFn> {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t t = r % length;
         const int64_t sequence = r / (length * group * kv_heads);
-        const int64_t first = window > 0 ? std::max<int64_t>(0, t - window + 1) : 0;
+        const int64_t document = start == nullptr ? 0 : start[sequence * length + t];
+        const int64_t first = window > 0 ? std::max(document, t - window + 1) : document;
         const float* scores = RowAsFloat(rows, r, in.data());
         std::fill(out.begin(), out.end(), 0.0F);
         if (seen != nullptr) {
@@ -220,7 +246,7 @@ struct AttentionFn : Function<AttentionFn> {
     });
     const Tensor dq = at::bmm(ds, saved[1]).view({batch * heads, length, head_dim});
     const Tensor dk = at::bmm(ds.transpose(1, 2), q);
-    return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
+    return {dq, dk, dv, Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -333,7 +359,7 @@ struct MixFn : Function<MixFn> {
 };
 
 struct DistillFn : Function<DistillFn> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& student, const Tensor& teacher, const Tensor& targets,
+  static Tensor forward(AutogradContext* ctx, const Tensor& student, const MaybeTensor& teacher, const Tensor& targets,
                         double kl_weight, double ce_weight, Tensor& sums) {
     const int64_t rows = student.size(0);
     const size_t n = Cols(student);
@@ -347,7 +373,7 @@ struct DistillFn : Function<DistillFn> {
         const float* row = RowAsFloat(student, r, s.data());
         if (row != s.data()) std::copy(row, row + n, s.begin());
         const LossRow loss =
-            DistillRow(s.data(), RowAsFloat(teacher, r, t.data()), targets.data_ptr<int32_t>()[r],
+            DistillRow(s.data(), teacher ? RowAsFloat(*teacher, r, t.data()) : nullptr, targets.data_ptr<int32_t>()[r],
                        static_cast<float>(kl_weight) * inverse, static_cast<float>(ce_weight) * inverse, n);
         losses.data_ptr<float>()[2 * r] = loss.kl;
         losses.data_ptr<float>()[2 * r + 1] = loss.nll;
@@ -389,40 +415,75 @@ void StoreRow(Tensor& x, int64_t r, const float* values) {
 }
 
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps, at::ScalarType dtype) {
+  if (!x.is_cpu()) return portable::RmsNorm(x, weight, eps, dtype);
   return RmsNormFn::apply(x.contiguous(), weight, eps, static_cast<int64_t>(dtype));
 }
 
 Tensor GateLogit(const Tensor& h, const Tensor& weight, const Tensor& bias) {
+  if (!h.is_cpu()) return portable::GateLogit(h, weight, bias);
   return GateLogitFn::apply(h.detach(), weight, bias);
 }
 
 Tensor SplitHeads(const Tensor& x, int64_t batch, int64_t head_dim, const Tensor& cosines, const Tensor& sines,
                   kernels::RopeLayout layout) {
+  if (!x.is_cpu()) return portable::SplitHeads(x, batch, head_dim, cosines, sines, layout);
   return SplitHeadsFn::apply(x, batch, head_dim, Maybe(cosines), Maybe(sines), static_cast<int64_t>(layout));
 }
 
 Tensor CausalAttention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& s,
-                       const Tensor& visible) {
+                       const AttentionMask& mask) {
+  if (!q.is_cpu()) return portable::CausalAttention(q, k, v, s, mask);
   const std::vector<int64_t> dims = {s.batch, s.length, s.heads, s.kv_heads, s.head_dim, s.window};
-  return AttentionFn::apply(q, k, v, dims, s.scale, Maybe(visible));
+  return AttentionFn::apply(q, k, v, dims, s.scale, Maybe(mask.visible), Maybe(mask.starts));
 }
 
 Tensor GatedActivation(const Tensor& gate, const Tensor& up, kernels::Activation activation) {
+  if (!gate.is_cpu()) return portable::GatedActivation(gate, up, activation);
   return ActivationFn::apply(gate, up, activation == kernels::Activation::kGeluTanh);
 }
 
 Tensor MixBranch(const Tensor& x, const Tensor& branch, const Tensor& skip, const Tensor& bias, const Tensor& z,
                  const Tensor& keep, const Tensor& slope) {
+  if (!x.is_cpu()) return portable::MixBranch(x, branch, skip, bias, z, keep, slope);
   return MixFn::apply(x, branch.contiguous(), Maybe(skip), Maybe(bias), Maybe(z), keep, slope);
 }
 
 Tensor DistillLoss(const Tensor& student, const Tensor& teacher, const Tensor& targets, double kl_weight,
                    double ce_weight, double& kl, double& nll) {
+  if (!student.is_cpu()) return portable::DistillLoss(student, teacher, targets, kl_weight, ce_weight, kl, nll);
   Tensor sums = at::zeros({2}, at::kDouble);
-  Tensor loss = DistillFn::apply(student, teacher, targets, kl_weight, ce_weight, sums);
+  Tensor loss = DistillFn::apply(student, Maybe(teacher), targets, kl_weight, ce_weight, sums);
   kl = sums[0].item<double>();
   nll = sums[1].item<double>();
   return loss;
+}
+
+Tensor RowNll(const Tensor& logits, const Tensor& targets) {
+  if (!logits.is_cpu()) return portable::RowNll(logits, targets);
+  const auto n = Cols(logits);
+  Tensor nll = at::zeros({logits.size(0)}, at::kFloat);
+  ForRows(logits.size(0), [&](int64_t begin, int64_t end) {
+    auto row = Scratch(n);
+    for (int64_t r = begin; r < end; ++r) {
+      const int32_t target = targets.data_ptr<int32_t>()[r];
+      if (target >= 0) nll.data_ptr<float>()[r] = NllRow(RowAsFloat(logits, r, row.data()), target, n);
+    }
+  });
+  return nll;
+}
+
+Tensor RowKl(const Tensor& student, const Tensor& teacher) {
+  if (!student.is_cpu()) return portable::RowKl(student, teacher);
+  const auto n = Cols(student);
+  Tensor kl = at::empty({student.size(0)}, at::kFloat);
+  ForRows(student.size(0), [&](int64_t begin, int64_t end) {
+    auto s = Scratch(n);
+    auto t = Scratch(n);
+    for (int64_t r = begin; r < end; ++r) {
+      kl.data_ptr<float>()[r] = KlRow(RowAsFloat(student, r, s.data()), RowAsFloat(teacher, r, t.data()), n);
+    }
+  });
+  return kl;
 }
 
 }  // namespace gateskip::train

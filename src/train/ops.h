@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The differentiable steps of a gated decoder layer, as autograd functions over row_math.h. Everything between
-// them is a plain matrix product. Tensors are f32 or bf16 (the compute type); the residual stream is f32.
+// them is a plain matrix product. Tensors are f32 or bf16 (the compute type); the residual stream is f32. Tensors on
+// another device than the CPU take the slower forms of ops_portable.h.
 #pragma once
 
 #include <torch/torch.h>
@@ -20,7 +21,7 @@ struct AttentionShape {
   int64_t window;  // 0 = all
 };
 
-// x [rows, d] f32 or compute type -> [rows, d] of `dtype`. weight [d] f32, frozen.
+// x [rows, d] f32 or compute type -> [rows, d] of `dtype`. weight [d] f32.
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps, at::ScalarType dtype);
 
 // h [rows, d], weight [d] f32, bias [1] f32 -> [rows] f32. h counts as detached.
@@ -31,11 +32,16 @@ Tensor GateLogit(const Tensor& h, const Tensor& weight, const Tensor& bias);
 Tensor SplitHeads(const Tensor& x, int64_t batch, int64_t head_dim, const Tensor& cosines, const Tensor& sines,
                   kernels::RopeLayout layout);
 
+// Which earlier rows a row attends to; it always attends to itself. Undefined tensors: all of its sequence.
+struct AttentionMask {
+  Tensor visible;  // [batch * length] uint8: 0 hides the row from later ones
+  Tensor starts;   // [batch * length] int32: first row of the same document, counted in the sequence
+};
+
 // Causal attention of q [batch * heads, length, head_dim] over k, v [batch * kv_heads, length, head_dim] ->
-// [batch * length, heads * head_dim]. visible [batch * length] uint8, undefined = all: a row is attended to by
-// later rows only if it is visible, and always by itself.
+// [batch * length, heads * head_dim].
 Tensor CausalAttention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape,
-                       const Tensor& visible);
+                       const AttentionMask& mask);
 
 // activation(gate) * up.
 Tensor GatedActivation(const Tensor& gate, const Tensor& up, kernels::Activation activation);
@@ -47,9 +53,14 @@ Tensor MixBranch(const Tensor& x, const Tensor& branch, const Tensor& skip, cons
                  const Tensor& keep, const Tensor& slope);
 
 // Mean over rows of kl_weight KL(teacher || student) + ce_weight NLL(targets); logits of the compute type.
-// targets [rows] int32, -1 = none. `kl` and `nll` receive the sums. The student's memory is overwritten.
+// targets [rows] int32, -1 = none. No KL without a teacher (undefined). `kl` and `nll` receive the sums. The student's
+// memory is overwritten.
 Tensor DistillLoss(const Tensor& student, const Tensor& teacher, const Tensor& targets, double kl_weight,
                    double ce_weight, double& kl, double& nll);
+
+// Of each row, f32, no gradient: -log p(target), 0 where the target is -1; KL(teacher || student).
+Tensor RowNll(const Tensor& logits, const Tensor& targets);
+Tensor RowKl(const Tensor& student, const Tensor& teacher);
 
 // Calls task(begin, end) over contiguous ranges of rows on LibTorch's threads.
 void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& task);

@@ -36,6 +36,15 @@ TEST(RmsNorm, GradientByTheInput) {
                  {Normal({5, 12}, 2)});
 }
 
+TEST(RmsNorm, GradientByTheWeight) {
+  CheckGradients([&](const Inputs& in) { return RmsNorm(in[0], in[1], 1e-2, at::kFloat); },
+                 [&](const Inputs& in) {
+                   const Tensor scale = (in[0].square().mean(1, true) + static_cast<double>(1e-2F)).rsqrt();
+                   return in[0] * scale * in[1];
+                 },
+                 {Normal({21, 12}, 2), Normal({12}, 1)});
+}
+
 TEST(RmsNorm, WorksInTheComputeType) {
   const Tensor weight = Normal({64}, 3);
   const Tensor x = Normal({9, 64}, 4).to(at::kBFloat16);

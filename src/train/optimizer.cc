@@ -1,16 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/optimizer.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "train/row_math.h"
+
 namespace gateskip::train {
+namespace {
+
+// Work is cut into pieces of this many elements, whatever the number of threads: sums are then the same on any.
+constexpr int64_t kPiece = 1 << 15;
+
+int64_t NumPieces(int64_t n) { return (n + kPiece - 1) / kPiece; }
+
+double SquareSum(const Tensor& x) {
+  if (!x.is_cpu()) return x.to(at::kDouble).square().sum().item<double>();
+  const int64_t n = x.numel();
+  std::vector<double> partial(static_cast<size_t>(NumPieces(n)));
+  at::parallel_for(0, NumPieces(n), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t first = piece * kPiece;
+      partial[static_cast<size_t>(piece)] =
+          SquareSumRow(x.data_ptr<float>() + first, static_cast<size_t>(std::min(kPiece, n - first)));
+    }
+  });
+  double sum = 0;
+  for (const double p : partial) sum += p;
+  return sum;
+}
+
+void Update(const AdamWStep& a, const Tensor& grad, Tensor& value, Tensor& m, Tensor& v) {
+  if (!value.is_cpu()) {
+    const Tensor g = grad * a.gradient_scale;
+    m.mul_(a.beta1).add_(g, 1.0F - a.beta1);
+    v.mul_(a.beta2).addcmul_(g, g, 1.0F - a.beta2);
+    value.sub_(a.decay * value + a.step * m / (v.sqrt() * a.root + a.epsilon));
+    return;
+  }
+  const int64_t n = grad.numel();
+  at::parallel_for(0, NumPieces(n), 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kPiece;
+    AdamWRow(a, grad.data_ptr<float>() + first, value.data_ptr<float>() + first, m.data_ptr<float>() + first,
+             v.data_ptr<float>() + first, static_cast<size_t>(std::min(end * kPiece, n) - first));
+  });
+}
+
+}  // namespace
 
 double LearningRateAt(const TrainOptions& options, int step) {
   if (step < options.warmup_steps) return static_cast<double>(step + 1) / options.warmup_steps;
   const double span = std::max(1, options.steps - options.warmup_steps);
   const double t = std::min(1.0, (step - options.warmup_steps) / span);
-  return options.final_learning_rate + (1.0 - options.final_learning_rate) * 0.5 * (1.0 + std::cos(M_PI * t));
+  double left = 1.0;  // of the way from the peak to the final rate
+  if (options.schedule == LearningRateSchedule::kCosine) left = 0.5 * (1.0 + std::cos(M_PI * t));
+  if (options.schedule == LearningRateSchedule::kLinear) left = 1.0 - t;
+  return options.final_learning_rate + (1.0 - options.final_learning_rate) * left;
 }
 
 AdamW::AdamW(std::vector<Parameter>& parameters, const TrainOptions& options)
@@ -31,6 +78,8 @@ double AdamW::PeakRate(ParameterGroup group) const {
       return options_.skip_learning_rate;
     case ParameterGroup::kLora:
       return options_.lora_learning_rate;
+    case ParameterGroup::kBase:
+      return options_.base_learning_rate;
   }
   return 0;
 }
@@ -38,10 +87,7 @@ double AdamW::PeakRate(ParameterGroup group) const {
 double AdamW::GradientNorm() const {
   double sum = 0;
   for (const Parameter& p : parameters_) {
-    if (!p.value.grad().defined()) continue;
-    const Tensor grad = p.value.grad().contiguous();
-    const float* g = grad.data_ptr<float>();
-    for (int64_t i = 0; i < grad.numel(); ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+    if (p.value.grad().defined()) sum += SquareSum(p.value.grad().contiguous());
   }
   return std::sqrt(sum);
 }
@@ -55,28 +101,20 @@ void AdamW::Step(double rate, double gradient_scale) {
   ++updates_;
   const double correction1 = 1.0 - std::pow(options_.beta1, static_cast<double>(updates_));
   const double correction2 = 1.0 - std::pow(options_.beta2, static_cast<double>(updates_));
-  const auto b1 = static_cast<float>(options_.beta1);
-  const auto b2 = static_cast<float>(options_.beta2);
-  const auto scale = static_cast<float>(gradient_scale);
   for (size_t n = 0; n < parameters_.size(); ++n) {
     Parameter& p = parameters_[n];
     // A parameter without a gradient in this step (a dense step has none for gates) keeps its moments.
     if (!p.value.grad().defined()) continue;
-    const Tensor grad = p.value.grad().contiguous();
     const double lr = rate * PeakRate(p.group);
-    const auto step = static_cast<float>(lr / correction1);
-    const auto root = static_cast<float>(1.0 / std::sqrt(correction2));
-    const auto decay = static_cast<float>(p.value.dim() > 1 ? lr * options_.weight_decay : 0.0);
-    const float* g = grad.data_ptr<float>();
-    float* w = p.value.data_ptr<float>();
-    float* m = m_[n].data_ptr<float>();
-    float* v = v_[n].data_ptr<float>();
-    for (int64_t i = 0; i < grad.numel(); ++i) {
-      const float gi = g[i] * scale;
-      m[i] = b1 * m[i] + (1.0F - b1) * gi;
-      v[i] = b2 * v[i] + (1.0F - b2) * gi * gi;
-      w[i] -= decay * w[i] + step * m[i] / (std::sqrt(v[i]) * root + 1e-8F);
-    }
+    const AdamWStep step = {.beta1 = static_cast<float>(options_.beta1),
+                            .beta2 = static_cast<float>(options_.beta2),
+                            .gradient_scale = static_cast<float>(gradient_scale),
+                            .decay = static_cast<float>(p.value.dim() > 1 ? lr * options_.weight_decay : 0.0),
+                            .step = static_cast<float>(lr / correction1),
+                            .root = static_cast<float>(1.0 / std::sqrt(correction2)),
+                            .epsilon = static_cast<float>(options_.epsilon)};
+    Update(step, p.value.grad().contiguous(), p.value, m_[n], v_[n]);
+    p.value.mutable_grad() = Tensor();  // one after the other: the gradients of a whole model are large
   }
   ClearGradients();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdamW (arXiv 1711.05101) with one learning rate per parameter group, global-norm clipping and a cosine schedule.
+// AdamW (arXiv 1711.05101) with one learning rate per parameter group, global-norm clipping and schedules. Results do
+// not depend on the number of threads.
 #pragma once
 
 #include <vector>
@@ -9,7 +10,8 @@
 
 namespace gateskip::train {
 
-// Share of the peak rates at `step` (0-based): linear warm-up, then cosine down to `final_learning_rate`.
+// Share of the peak rates at `step` (0-based): linear warm-up, then down to `final_learning_rate` along a cosine or a
+// line, or constant.
 double LearningRateAt(const TrainOptions& options, int step);
 
 class AdamW {

@@ -20,6 +20,7 @@ TrainOptions Options() {
   options.gate_bias_learning_rate = 0.02;
   options.skip_learning_rate = 0.005;
   options.lora_learning_rate = 0.04;
+  options.base_learning_rate = 0.03;
   options.beta1 = 0.8;
   options.beta2 = 0.9;
   options.weight_decay = 0.5;
@@ -36,6 +37,8 @@ double PeakRate(ParameterGroup group) {
       return 0.005;
     case ParameterGroup::kLora:
       return 0.04;
+    case ParameterGroup::kBase:
+      return 0.03;
   }
   return 0;
 }
@@ -47,7 +50,8 @@ std::vector<Parameter> Parameters() {
           {"gate.bias", leaf({1}, 3), ParameterGroup::kGateBias},
           {"skip.bias", leaf({4}, 4), ParameterGroup::kSkip},
           {"skip.up", leaf({4, 3}, 5), ParameterGroup::kSkip},
-          {"lora_a", leaf({3, 6}, 6), ParameterGroup::kLora}};
+          {"lora_a", leaf({3, 6}, 6), ParameterGroup::kLora},
+          {"blk.0.attn_q.weight", leaf({300, 311}, 7), ParameterGroup::kBase}};
 }
 
 void SetGradients(std::vector<Parameter>& parameters, uint64_t seed, float scale = 1.0F) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A trainable tensor: its name in the adapter file, its f32 leaf, and the group that fixes its learning rate.
+// A trainable tensor: its name in the adapter or base file, its f32 leaf, and the group that fixes its learning rate.
 #pragma once
 
 #include <torch/torch.h>
@@ -13,10 +13,10 @@ namespace gateskip::train {
 
 using at::Tensor;
 
-enum class ParameterGroup { kGateWeight, kGateBias, kSkip, kLora };
+enum class ParameterGroup { kGateWeight, kGateBias, kSkip, kLora, kBase };
 
 struct Parameter {
-  std::string name;  // as in the adapter file
+  std::string name;  // as in the adapter file; of the base, as in the GGUF
   Tensor value;      // f32 leaf
   ParameterGroup group;
 };

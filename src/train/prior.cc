@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "train/ops.h"
-#include "train/row_math.h"
 
 namespace gateskip::train {
 namespace {
@@ -17,17 +16,7 @@ namespace {
 constexpr double kSmallestRise = 1e-5;  // nats; below it is noise of the measurement
 
 double MeanKl(const GatedModel& model, const Tensor& hidden, const Tensor& rows, const Tensor& teacher) {
-  const Tensor student = model.Logits(hidden, rows);
-  Tensor kl = at::empty({student.size(0)}, at::kFloat);
-  const auto n = static_cast<size_t>(student.size(1));
-  ForRows(student.size(0), [&](int64_t begin, int64_t end) {
-    std::vector<float> s(n);
-    std::vector<float> t(n);
-    for (int64_t r = begin; r < end; ++r) {
-      kl.data_ptr<float>()[r] = KlRow(RowAsFloat(student, r, s.data()), RowAsFloat(teacher, r, t.data()), n);
-    }
-  });
-  return kl.mean(at::kDouble).item<double>();
+  return RowKl(model.Logits(hidden, rows, true), teacher).mean(at::kDouble).item<double>();
 }
 
 double SavedPerRow(const CostModel& cost, int branch, KvRule rule) {
@@ -38,10 +27,9 @@ double SavedPerRow(const CostModel& cost, int branch, KvRule rule) {
 // The loss around a fixed set of left-out branches, and with one more of them left out.
 class PruningProbe {
  public:
-  PruningProbe(GatedModel& model, const Tensor& tokens)
-      : model_(model), tokens_(tokens), rows_(at::arange(1, tokens.numel(), 2)) {
-    teacher_ =
-        model.Logits(model.ForwardFrom(model.Embed(tokens), 0, tokens.size(0), Decisions(), false, nullptr, {}), rows_);
+  PruningProbe(GatedModel& model, const TokenBatch& batch)
+      : model_(model), batch_(batch), rows_(at::arange(1, batch.tokens.numel(), 2)) {
+    teacher_ = model.Logits(model.Forward(batch, Decisions(), false, nullptr), rows_, false);
   }
 
   double SetMask(const std::vector<uint8_t>& mask) {
@@ -51,9 +39,9 @@ class PruningProbe {
     const auto keep_input = [&](int b, const Tensor& x, const Tensor&, const Tensor&) {
       before_[static_cast<size_t>(b)] = x;
     };
-    loss_ = MeanKl(model_,
-                   model_.ForwardFrom(model_.Embed(tokens_), 0, tokens_.size(0), decisions_, true, nullptr, keep_input),
-                   rows_, teacher_);
+    loss_ = MeanKl(
+        model_, model_.ForwardFrom(model_.Embed(batch_.tokens, true), 0, batch_, decisions_, true, nullptr, keep_input),
+        rows_, teacher_);
     return loss_;
   }
 
@@ -61,13 +49,14 @@ class PruningProbe {
     Decisions decisions = decisions_;
     decisions.mask[branch] = 0;
     const Tensor hidden =
-        model_.ForwardFrom(before_[branch], static_cast<int>(branch), tokens_.size(0), decisions, true, nullptr, {});
+        model_.ForwardFrom(before_[branch], static_cast<int>(branch), batch_, decisions, true, nullptr, {});
     return MeanKl(model_, hidden, rows_, teacher_) - loss_;
   }
 
  private:
   GatedModel& model_;
-  Tensor tokens_, rows_, teacher_;  // every second position: the head is a fifth of the cost
+  TokenBatch batch_;
+  Tensor rows_, teacher_;  // every second position: the head is a fifth of the cost
   Decisions decisions_;
   std::vector<Tensor> before_;
   double loss_ = 0;
@@ -90,20 +79,19 @@ void ZScore(std::vector<double>& values, const std::vector<bool>& used) {
 
 }  // namespace
 
-void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge) {
+void FitSkipPaths(GatedModel& model, const TokenBatch& batch, double relative_ridge) {
   const int rank = model.config().skip_rank;
   if (rank < 0) return;
   at::NoGradGuard no_grad;
-  const int64_t batch = tokens.size(0);
-  const int64_t length = tokens.size(1);
   // The first positions never skip, and carry activations unlike any other's (attention sinks).
-  const Tensor rows =
-      at::arange(batch * length).view({batch, length}).slice(1, model.config().always_run_positions).reshape({-1});
+  Tensor position = at::arange(batch.length(), at::kInt).repeat({batch.size()});
+  if (batch.starts.defined()) position = position - batch.starts;
+  const Tensor rows = at::nonzero(position >= model.config().always_run_positions).reshape({-1});
   const auto fit = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
     BranchParameters& p = model.branch(b);
     if (!p.skip_bias.defined()) return;
-    const Tensor x = h.index_select(0, rows).to(at::kDouble);
-    const Tensor y = out.index_select(0, rows).to(at::kDouble);
+    const Tensor x = h.index_select(0, rows.to(h.device())).to(at::kDouble);
+    const Tensor y = out.index_select(0, rows.to(out.device())).to(at::kDouble);
     const Tensor x_mean = x.mean(0);
     const Tensor y_mean = y.mean(0);
     if (rank == 0) {
@@ -112,7 +100,7 @@ void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge
     }
     const Tensor xc = x - x_mean;
     const Tensor covariance = at::mm(xc.t(), xc);
-    const Tensor ridge = at::eye(x.size(1), at::kDouble) * (relative_ridge * covariance.diagonal().mean());
+    const Tensor ridge = at::eye(x.size(1), x.options()) * (relative_ridge * covariance.diagonal().mean());
     const Tensor w = at::cholesky_solve(at::mm(xc.t(), y - y_mean), at::linalg_cholesky(covariance + ridge));
     const Tensor fitted = at::mm(w.t(), at::mm(covariance, w));
     const Tensor vectors = std::get<1>(at::linalg_eigh(fitted));  // ascending eigenvalues
@@ -125,16 +113,16 @@ void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge
     p.skip_bias.copy_(y_mean - at::mv(top, at::mv(down, x_mean)));
   };
   Decisions dense;
-  model.ForwardFrom(model.Embed(tokens), 0, batch, dense, true, nullptr, fit);
+  model.ForwardFrom(model.Embed(batch.tokens, true), 0, batch, dense, true, nullptr, fit);
   model.Refresh();
 }
 
-Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cost, const TrainOptions& options,
+Prior MeasurePrior(GatedModel& model, const TokenBatch& batch, const CostModel& cost, const TrainOptions& options,
                    const Report& report) {
   at::NoGradGuard no_grad;
   const auto count = static_cast<size_t>(model.num_branches());
   const KvRule rule = model.config().kv_rule;
-  PruningProbe probe(model, tokens);
+  PruningProbe probe(model, batch);
   std::vector<uint8_t> mask(count, 1);
   probe.SetMask(mask);
 

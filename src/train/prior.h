@@ -15,10 +15,10 @@ namespace gateskip::train {
 
 using Report = std::function<void(const std::string&)>;
 
-// Reduced-rank ridge regression of each gated branch's output on its input over `tokens` [batch, length], on the
-// dense model: W = (H'H + lambda I)^-1 H'Y on centred data, projected on the leading eigenvectors of W'H'H W
+// Reduced-rank ridge regression of each gated branch's output on its input over `batch`, on the dense
+// model: W = (H'H + lambda I)^-1 H'Y on centred data, projected on the leading eigenvectors of W'H'H W
 // (Izenman 1975; the best rank-r approximation of the fitted values).
-void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge);
+void FitSkipPaths(GatedModel& model, const TokenBatch& batch, double relative_ridge);
 
 struct Prior {
   std::vector<double> rise;   // [branches] nats of KL(ungated || that branch alone left out), skip path in place
@@ -30,7 +30,7 @@ struct Prior {
 // cost saved go, the most promising of the others are measured again around the pruned model, and so on. Measuring
 // again matters: branches that stand in for each other look harmless one at a time, and an attention branch may be
 // worthless once the MLP below it is gone.
-Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cost, const TrainOptions& options,
+Prior MeasurePrior(GatedModel& model, const TokenBatch& batch, const CostModel& cost, const TrainOptions& options,
                    const Report& report);
 
 // Sets the biases, drops the gates of essential branches.

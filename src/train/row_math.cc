@@ -100,6 +100,12 @@ GS_CLONES void RmsNormBackwardRow(const float* x, const float* weight, float inv
   for (size_t i = 0; i < n; ++i) dx[i] = inverse_rms * (dout[i] * weight[i] - c * x[i]);
 }
 
+GS_CLONES void RmsNormWeightGradientRow(const float* x, float inverse_rms, const float* dout, float* dweight,
+                                        size_t n) {
+#pragma omp simd
+  for (size_t i = 0; i < n; ++i) dweight[i] += dout[i] * x[i] * inverse_rms;
+}
+
 GS_CLONES void SoftmaxRow(const float* s, float scale, float* p, size_t n) {
   const float m = Max(s, n);
   float sum = 0.0F;
@@ -161,26 +167,32 @@ GS_CLONES void GeluMulBackwardRow(const float* gate, const float* up, const floa
 GS_CLONES LossRow DistillRow(float* student, const float* teacher, int32_t target, float kl_weight, float ce_weight,
                              size_t n) {
   const float ms = Max(student, n);
-  const float mt = Max(teacher, n);
   const float sum_s = SumExp(student, ms, n);
-  float sum_t = 0.0F;
-  float cross = 0.0F;  // sum exp(t - mt) ((t - mt) - (s - ms))
-#pragma omp simd reduction(+ : sum_t, cross)
-  for (size_t i = 0; i < n; ++i) {
-    const float e = Exp(teacher[i] - mt);
-    sum_t += e;
-    cross += e * ((teacher[i] - mt) - (student[i] - ms));
-  }
-  LossRow loss;
   const float log_s = std::log(sum_s);
-  loss.kl = cross / sum_t - std::log(sum_t) + log_s;
+  LossRow loss;
   if (target >= 0) loss.nll = log_s - (student[static_cast<size_t>(target)] - ms);
   const float ce = target >= 0 ? ce_weight : 0.0F;
-  const float student_scale = (kl_weight + ce) / sum_s;
-  const float teacher_scale = kl_weight / sum_t;
+  if (teacher == nullptr) {
+    const float scale = ce / sum_s;
 #pragma omp simd
-  for (size_t i = 0; i < n; ++i) {
-    student[i] = student_scale * Exp(student[i] - ms) - teacher_scale * Exp(teacher[i] - mt);
+    for (size_t i = 0; i < n; ++i) student[i] = scale * Exp(student[i] - ms);
+  } else {
+    const float mt = Max(teacher, n);
+    float sum_t = 0.0F;
+    float cross = 0.0F;  // sum exp(t - mt) ((t - mt) - (s - ms))
+#pragma omp simd reduction(+ : sum_t, cross)
+    for (size_t i = 0; i < n; ++i) {
+      const float e = Exp(teacher[i] - mt);
+      sum_t += e;
+      cross += e * ((teacher[i] - mt) - (student[i] - ms));
+    }
+    loss.kl = cross / sum_t - std::log(sum_t) + log_s;
+    const float student_scale = (kl_weight + ce) / sum_s;
+    const float teacher_scale = kl_weight / sum_t;
+#pragma omp simd
+    for (size_t i = 0; i < n; ++i) {
+      student[i] = student_scale * Exp(student[i] - ms) - teacher_scale * Exp(teacher[i] - mt);
+    }
   }
   if (target >= 0) student[static_cast<size_t>(target)] -= ce;
   return loss;
@@ -204,6 +216,23 @@ GS_CLONES float KlRow(const float* student, const float* teacher, size_t n) {
     cross += e * ((teacher[i] - mt) - (student[i] - ms));
   }
   return cross / sum_t - std::log(sum_t) + std::log(sum_s);
+}
+
+GS_CLONES void AdamWRow(const AdamWStep& a, const float* g, float* w, float* m, float* v, size_t n) {
+#pragma omp simd
+  for (size_t i = 0; i < n; ++i) {
+    const float gi = g[i] * a.gradient_scale;
+    m[i] = a.beta1 * m[i] + (1.0F - a.beta1) * gi;
+    v[i] = a.beta2 * v[i] + (1.0F - a.beta2) * gi * gi;
+    w[i] -= a.decay * w[i] + a.step * m[i] / (std::sqrt(v[i]) * a.root + a.epsilon);
+  }
+}
+
+GS_CLONES double SquareSumRow(const float* x, size_t n) {
+  double s = 0.0;
+#pragma omp simd reduction(+ : s)
+  for (size_t i = 0; i < n; ++i) s += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return s;
 }
 
 }  // namespace gateskip::train

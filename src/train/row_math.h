@@ -18,6 +18,8 @@ void AxpyRow(float a, const float* x, float* y, size_t n);  // y += a x
 // out = x / rms(x) * weight; returns 1 / rms(x) (arXiv 1910.07467).
 float RmsNormRow(const float* x, const float* weight, float eps, float* out, size_t n);
 void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout, float* dx, size_t n);
+// dweight += dout * x / rms(x).
+void RmsNormWeightGradientRow(const float* x, float inverse_rms, const float* dout, float* dweight, size_t n);
 
 // p = softmax(scale * s).
 void SoftmaxRow(const float* s, float scale, float* p, size_t n);
@@ -34,11 +36,21 @@ struct LossRow {
   float kl = 0;   // KL(teacher || student), nats
   float nll = 0;  // -log p(target), 0 when target < 0
 };
-// Overwrites `student` (logits) by the derivative of kl_weight * KL + ce_weight * NLL. teacher and student [n].
+// Overwrites `student` (logits) by the derivative of kl_weight * KL + ce_weight * NLL. teacher and student [n]; no KL
+// without a teacher (null).
 LossRow DistillRow(float* student, const float* teacher, int32_t target, float kl_weight, float ce_weight, size_t n);
 // -log softmax(logits)[target].
 float NllRow(const float* logits, int32_t target, size_t n);
 // KL(softmax(teacher) || softmax(student)).
 float KlRow(const float* student, const float* teacher, size_t n);
+
+// One AdamW step (arXiv 1711.05101) of n weights: m and v are the moments, g the gradient times gradient_scale.
+// w -= decay * w + step * m / (sqrt(v) * root + epsilon); the bias corrections are in step and root.
+struct AdamWStep {
+  float beta1, beta2, gradient_scale, decay, step, root, epsilon;
+};
+void AdamWRow(const AdamWStep& a, const float* g, float* w, float* m, float* v, size_t n);
+// Sum of squares, accumulated in f64.
+double SquareSumRow(const float* x, size_t n);
 
 }  // namespace gateskip::train

@@ -167,6 +167,10 @@ class TrainObserver {
   virtual void OnMessage(const std::string& message) { (void)message; }
   virtual void OnStep(const TrainProgress& progress) { (void)progress; }
   virtual void OnEvaluation(const TrainEvaluation& evaluation) { (void)evaluation; }
+  // A greedy continuation of one of sample_prompts.
+  virtual void OnSample(int step, double budget, const std::string& prompt, const std::string& text) {
+    (void)step, (void)budget, (void)prompt, (void)text;
+  }
   // Polled between steps; true saves a checkpoint and makes Train() return early without an adapter.
   virtual bool Cancelled() { return false; }
 };

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The training loop: one object per run, from the base file to the adapter directory.
+// The training loop: one object per run, from the base file to the adapter directory. trainer.cc is the loop;
+// trainer_state.cc is how it starts, is saved and comes back.
 #pragma once
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "gate/cost_model.h"
 #include "train/base_model.h"
+#include "train/batch.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/evaluate.h"
 #include "train/gated_model.h"
+#include "train/micro_step.h"
 #include "train/optimizer.h"
+#include "train/step_guard.h"
 #include "train/threshold.h"
 #include "train/train.h"
 
@@ -24,45 +29,59 @@ class Trainer {
   TrainOutcome Run();
 
  private:
-  struct StepResult {
-    double loss = 0, kl = 0, nll = 0;
-    double requested = 0, realised = 0;
-    bool finite = true;
+  // Of the steps since the last "branches" line of the log.
+  struct BranchStatistics {
+    std::vector<double> run_share, gate_mean;  // sums
+    std::vector<int> gate_count;
+    int count = 0;
   };
 
-  void BuildModel();                  // fresh: fit and prior; resumed: from the checkpoint
+  void BuildModel();  // fresh: fit and prior; resumed: from the checkpoint
+  void BuildEvaluator();
   AdapterConfig StartConfig() const;  // every branch gated
+  void CreateModel(const AdapterConfig& config);
+  std::vector<NamedTensor> TrainedBase() const;
   void StartFresh();
   void Restore(const Checkpoint& checkpoint);
   bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
-  StepResult ForwardBackward();  // accumulates gradients of the current step
-  void MicroStep(int micro, StepResult& result);
-  std::vector<double> DrawBudgets(int micro) const;
-  double NoiseScale() const;
-  at::Tensor Batch(int64_t first_sequence, int64_t count);
+  TrainBatch Batch(int64_t first_sequence, int64_t count);
+
+  void Step(double seconds_so_far);
+  MicroStepResult ForwardBackward();  // adds the gradients of the current step
   void Evaluate();
+  bool NotBetterForLong() const;
+  void WriteSamples();
+  void LogBranches();
+  void Log(const nlohmann::json& event);
   void Save();
-  void Log(const std::string& json_line);
   std::string StateJson() const;
   std::string OptionsHash() const;  // of everything that changes the result
   void WriteFinalAdapter();
+  nlohmann::json Provenance() const;
 
   TrainOptions options_;
   TrainObserver& observer_;
   std::unique_ptr<RunLock> lock_;
   std::shared_ptr<const GgufFile> file_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   BaseModel base_;
   std::unique_ptr<GatedModel> model_;
   std::unique_ptr<CostModel> cost_;
   std::unique_ptr<TrainData> data_;
   std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<MicroStep> micro_step_;
   std::unique_ptr<Evaluator> evaluator_;
   ThresholdCurve curve_;
-  int step_ = 0;       // steps done
-  int bad_steps_ = 0;  // in all
-  int bad_run_ = 0;    // in a row
+  StepGuard guard_;
+  BranchStatistics branches_;
+  int step_ = 0;  // steps done
   int64_t tokens_ = 0;
+  double average_rate_ = 0;  // tokens per second
+  // Held-out loss: the mean NLL over the budgets.
+  double best_loss_;
+  int best_step_ = -1;
+  int not_better_ = 0;  // evaluations in a row
 };
 
 }  // namespace gateskip::train

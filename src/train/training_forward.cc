@@ -22,7 +22,7 @@ TrainingForward RunTrainingForward(const GgufFile& file, const Adapter& adapter,
     decisions.thresholds.assign(thresholds.begin(), thresholds.end());
   }
   train::ForwardTrace trace;
-  const at::Tensor logits = model.Logits(model.Forward(tokens, decisions, true, &trace), {}).contiguous();
+  const at::Tensor logits = model.Logits(model.Forward(tokens, decisions, true, &trace), {}, true).contiguous();
 
   TrainingForward result;
   const int64_t vocab = logits.size(1);

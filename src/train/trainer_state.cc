@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "base/check.h"
+#include "base/sha256.h"
+#include "train/option_table.h"
+#include "train/prior.h"
+#include "train/trainer.h"
+
+namespace gateskip::train {
+namespace {
+
+using Json = nlohmann::json;
+
+CheckpointTensor ToCheckpoint(const Tensor& value) {
+  const Tensor t = value.detach().cpu().contiguous();
+  return {t.sizes().vec(), {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()}};
+}
+
+void FromCheckpoint(const Checkpoint& checkpoint, const std::string& name, Tensor& value) {
+  const auto found = checkpoint.tensors.find(name);
+  if (found == checkpoint.tensors.end() || found->second.shape != value.sizes().vec()) {
+    Fail(ErrorCode::kMismatch,
+         "[train] checkpoint tensor {}: expected shape [{}], found another or none; resume with "
+         "the options the run was started with",
+         name, fmt::join(value.sizes().vec(), ", "));
+  }
+  at::NoGradGuard no_grad;
+  value.copy_(at::tensor(found->second.values).view(value.sizes()));
+}
+
+at::Device DeviceOf(const std::string& name) {
+  const bool cuda = name == "cuda" || name.starts_with("cuda:");
+  if (name != "cpu" && !cuda) {
+    Fail(ErrorCode::kInvalidArgument, "[train] device: expected cpu, cuda or cuda:N, found '{}'; choose one",
+         name.substr(0, 32));
+  }
+  if (cuda && !torch::cuda::is_available()) {
+    Fail(ErrorCode::kUnsupported,
+         "[train] device: expected a CUDA device and a LibTorch built for it, found none; use --device cpu, or build "
+         "with -DCMAKE_PREFIX_PATH=/path/to/a/CUDA/libtorch");
+  }
+  try {
+    return at::Device(name);
+  } catch (const c10::Error&) {
+    Fail(ErrorCode::kInvalidArgument, "[train] device: expected cuda:N with a number, found '{}'; correct it",
+         name.substr(0, 32));
+  }
+}
+
+// NaN (not known yet) has no form in JSON.
+Json OrNull(const std::vector<double>& values) {
+  Json out = Json::array();
+  for (const double v : values) out.push_back(std::isfinite(v) ? Json(v) : Json());
+  return out;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
+    : options_(options),
+      observer_(observer),
+      guard_(options.loss_spike),
+      best_loss_(std::numeric_limits<double>::max()) {
+  ValidateTrainOptions(options_);
+  at::set_num_threads(options_.threads);
+  file_ = GgufFile::Open(options_.model_path);
+  lock_ = std::make_unique<RunLock>(options_.run_directory);
+  BuildModel();
+}
+
+TrainBatch Trainer::Batch(int64_t first_sequence, int64_t count) {
+  std::vector<TrainSequence> sequences;
+  for (int64_t i = 0; i < count; ++i) sequences.push_back(Plain(data_->Sequence(first_sequence + i)));
+  return MakeBatch(sequences);
+}
+
+void Trainer::BuildModel() {
+  observer_.OnMessage("reading " + options_.model_path);
+  const at::ScalarType compute = options_.float32 ? at::kFloat : at::kBFloat16;
+  base_ = LoadBaseModel(*file_, compute, options_.sequence_length, DeviceOf(options_.device));
+  tokenizer_ = Tokenizer::FromGguf(*file_);
+  data_ = std::make_unique<TrainData>(options_.sources, *tokenizer_, options_.sequence_length, options_.seed);
+  observer_.OnMessage(
+      fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
+  if (!options_.resume && HasCheckpoints(options_.run_directory)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] run directory: expected one without checkpoints for a new run, found some; pass --resume to go on, or "
+         "name another directory",
+         options_.run_directory);
+  }
+  if (!options_.resume || !Resume()) StartFresh();
+}
+
+void Trainer::BuildEvaluator() {
+  if (options_.heldout_sources.empty()) return;
+  TrainData heldout(options_.heldout_sources, *tokenizer_, options_.sequence_length, 0);
+  std::vector<TrainSequence> sequences;
+  for (auto& ids : heldout.InTurn(options_.eval_sequences)) sequences.push_back(Plain(ids));
+  evaluator_ = std::make_unique<Evaluator>(*model_, *cost_, MakeBatch(sequences), options_);
+}
+
+AdapterConfig Trainer::StartConfig() const {
+  const ModelConfig& c = base_.config;
+  AdapterConfig config;
+  config.base_model_name = c.name;
+  config.base_fingerprint = file_->Fingerprint();
+  config.architecture = c.architecture;
+  config.num_layers = c.num_layers;
+  config.hidden_size = c.hidden_size;
+  config.gate_kind = options_.gate_kind;
+  config.gate_rank = options_.gate_kind == GateKind::kLowRank ? options_.gate_rank : 0;
+  config.multiply_output = options_.multiply_output;
+  config.kv_rule = options_.kv_rule;
+  config.gated.assign(static_cast<size_t>(c.num_branches()), true);
+  config.always_run_positions = options_.always_run_positions;
+  config.skip_rank = options_.skip_rank;
+  config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;
+  config.lora_alpha = config.lora_rank > 0 ? options_.lora_alpha : 0.0F;
+  if (config.lora_rank > 0) config.lora_targets = options_.lora_targets;
+  return config;
+}
+
+std::vector<NamedTensor> Trainer::TrainedBase() const {
+  std::vector<NamedTensor> trained;
+  if (options_.train_base.empty()) return trained;
+  RE2::Options quiet;
+  quiet.set_log_errors(false);
+  const RE2 pattern(options_.train_base == "all" ? ".*" : options_.train_base, quiet);
+  if (!pattern.ok()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] train_base: expected all or a regular expression, found one with an error: {}; see the syntax of RE2",
+         pattern.error());
+  }
+  std::vector<std::string> names;
+  BaseModel model = base_;
+  VisitWeights(model, [&](const std::string& name, Tensor&) { names.push_back(name); });
+  for (const std::string& name : names) {
+    if (RE2::FullMatch(name, pattern)) trained.emplace_back(name, LoadWeight(*file_, base_.config, name));
+  }
+  if (trained.empty()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] train_base: expected to match some of the base's {} tensors, '{}' to '{}', found none that '{}' "
+         "matches; a match is of the whole name",
+         names.size(), names.front(), names.back(), options_.train_base);
+  }
+  return trained;
+}
+
+void Trainer::CreateModel(const AdapterConfig& config) {
+  model_ = std::make_unique<GatedModel>(base_, config, options_.seed, TrainedBase());
+  model_->set_activation_checkpointing(options_.activation_checkpointing);
+  GatePenalty penalty{options_.gate_l2, options_.gate_l1, options_.gate_kl, options_.gate_target, {}};
+  penalty.layers.assign(static_cast<size_t>(config.num_layers), true);
+  model_->set_penalty(penalty);
+}
+
+void Trainer::StartFresh() {
+  const ModelConfig& c = base_.config;
+  CreateModel(StartConfig());
+  Json start = {{"event", "start"}};
+  if (options_.skip_rank >= 0) {
+    observer_.OnMessage("fitting skip paths");
+    FitSkipPaths(*model_, Batch(0, options_.fit_sequences).tokens, options_.fit_ridge);
+  }
+  if (options_.prior) {
+    observer_.OnMessage("measuring the prior");
+    const CostModel all_gated(DimsOf(c), model_->config());
+    const Prior prior = MeasurePrior(*model_, Batch(options_.fit_sequences, options_.prior_sequences).tokens, all_gated,
+                                     options_, [&](const std::string& m) { observer_.OnMessage(m); });
+    ApplyPrior(*model_, prior);
+    start.update({{"rise", prior.rise}, {"score", prior.score}, {"gated", prior.gated}});
+  }
+  cost_ = std::make_unique<CostModel>(DimsOf(c), model_->config());
+  optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
+  micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
+  start.update({{"data_sha256", data_->sha256()}, {"options", ResultOptionsJson(options_)}});
+  Log(start);
+  InitialThresholds();
+  BuildEvaluator();
+}
+
+void Trainer::InitialThresholds() {
+  at::NoGradGuard no_grad;
+  const TrainBatch batch = Batch(0, options_.batch_sequences);
+  const std::vector<double> dense(static_cast<size_t>(options_.batch_sequences), 0.0);
+  Decisions decisions = micro_step_->Decide(dense, 0, std::numeric_limits<uint64_t>::max() / 8192, curve_);
+  decisions.kind = Decisions::Kind::kThresholds;
+  std::fill(decisions.thresholds.begin(), decisions.thresholds.end(), -std::numeric_limits<float>::infinity());
+  ForwardTrace trace;
+  model_->Forward(batch.tokens, decisions, true, &trace);
+  std::vector<BranchLogits> logits;
+  for (int64_t s = 0; s < options_.batch_sequences; ++s) {
+    for (const BranchLogits& b : SequenceLogits(trace, s, options_.sequence_length)) logits.push_back(b);
+  }
+  double last = 0;
+  for (int i = 0; i < ThresholdCurve::kPoints; ++i) {
+    const double exact =
+        SolveThreshold(*cost_, options_.kv_rule, logits, batch.tokens.tokens.numel(), i * ThresholdCurve::kSpacing);
+    if (std::isfinite(exact)) last = exact;
+    curve_.Set(i, last);
+  }
+}
+
+std::string Trainer::OptionsHash() const {
+  Json mixture = Json::array();  // data_->sha256() is of the tokens alone
+  for (const TrainSource& s : options_.sources) mixture.push_back({s.weight, s.begin, s.end});
+  const std::string text = ResultOptionsJson(options_).dump() + mixture.dump() + file_->Fingerprint() + data_->sha256();
+  return Sha256Hex(std::as_bytes(std::span<const char>(text)));
+}
+
+std::string Trainer::StateJson() const {
+  return Json({{"step", step_},
+               {"tokens", tokens_},
+               {"guard", guard_.State()},
+               {"updates", optimizer_->updates()},
+               {"threshold_curve", curve_.values()},
+               {"eval_thresholds", evaluator_ ? OrNull(evaluator_->thresholds()) : Json::array()},
+               {"best_loss", best_loss_},
+               {"best_step", best_step_},
+               {"not_better", not_better_},
+               {"gated", model_->config().gated},
+               {"seed", options_.seed},
+               {"options_hash", OptionsHash()},
+               {"options", ResultOptionsJson(options_)}})
+      .dump(1);
+}
+
+void Trainer::Save() {
+  Checkpoint checkpoint;
+  checkpoint.step = step_;
+  checkpoint.state_json = StateJson();
+  const auto& parameters = model_->parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    checkpoint.tensors[parameters[i].name] = ToCheckpoint(parameters[i].value);
+    checkpoint.tensors["adam_m." + parameters[i].name] = ToCheckpoint(optimizer_->first_moments()[i]);
+    checkpoint.tensors["adam_v." + parameters[i].name] = ToCheckpoint(optimizer_->second_moments()[i]);
+  }
+  WriteCheckpoint(checkpoint, options_.run_directory, options_.keep_checkpoints);
+}
+
+void Trainer::Restore(const Checkpoint& checkpoint) {
+  const Json state = Json::parse(checkpoint.state_json);
+  if (state.at("options_hash").get<std::string>() != OptionsHash()) {
+    Fail(ErrorCode::kMismatch,
+         "[{}] checkpoint of step {}: expected the options, base model and text it was started "
+         "with, found others; pass the same ones or start a new run directory",
+         options_.run_directory, checkpoint.step);
+  }
+  AdapterConfig config = StartConfig();
+  config.gated = state.at("gated").get<std::vector<bool>>();
+  CreateModel(config);
+  cost_ = std::make_unique<CostModel>(DimsOf(base_.config), config);
+  optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
+  micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
+  auto& parameters = model_->parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    FromCheckpoint(checkpoint, parameters[i].name, parameters[i].value);
+    FromCheckpoint(checkpoint, "adam_m." + parameters[i].name, optimizer_->first_moments()[i]);
+    FromCheckpoint(checkpoint, "adam_v." + parameters[i].name, optimizer_->second_moments()[i]);
+  }
+  model_->Refresh();
+  step_ = state.at("step").get<int>();
+  tokens_ = state.at("tokens").get<int64_t>();
+  guard_.SetState(state.at("guard").get<std::vector<double>>());
+  optimizer_->set_updates(state.at("updates").get<int64_t>());
+  curve_.values() = state.at("threshold_curve").get<std::vector<double>>();
+  best_loss_ = state.at("best_loss").get<double>();
+  best_step_ = state.at("best_step").get<int>();
+  not_better_ = state.at("not_better").get<int>();
+  BuildEvaluator();
+  if (const Json& known = state.at("eval_thresholds"); evaluator_ && known.size() == evaluator_->thresholds().size()) {
+    for (size_t i = 0; i < known.size(); ++i) {
+      if (!known[i].is_null()) evaluator_->thresholds()[i] = known[i].get<double>();
+    }
+  }
+}
+
+bool Trainer::Resume() {
+  const auto checkpoint =
+      ReadNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
+  if (!checkpoint) return false;
+  try {
+    Restore(*checkpoint);
+  } catch (const Json::exception& e) {
+    Fail(ErrorCode::kCorruptData, "[{}] state of step {}: expected the fields of a checkpoint, found: {}; remove it",
+         options_.run_directory, checkpoint->step, e.what());
+  }
+  observer_.OnMessage(fmt::format("resumed at step {}", step_));
+  return true;
+}
+
+Json Trainer::Provenance() const {
+  Json sources = Json::array();
+  for (const TrainSource& s : options_.sources) {
+    sources.push_back({{"file", std::filesystem::path(s.path).filename().string()},
+                       {"weight", s.weight},
+                       {"begin", s.begin},
+                       {"end", s.end}});
+  }
+  return {{"options", ResultOptionsJson(options_)},
+          {"sources", sources},
+          {"tokens", tokens_},
+          {"data_sha256", data_->sha256()},
+          {"bad_steps", guard_.total()}};
+}
+
+void Trainer::WriteFinalAdapter() {
+  if (options_.adapter_directory.empty()) return;
+  Adapter adapter = model_->ToAdapter();
+  // Everything runs until `gateskip calibrate` fills the grid: importance is never below 0.
+  adapter.config.budgets = {0.0};
+  adapter.config.thresholds = {std::vector<float>(static_cast<size_t>(model_->num_branches()), -1.0F)};
+  adapter.config.realised_net_saving = {0.0};
+  adapter.config.training_json = Provenance().dump();
+  WriteAdapter(adapter, options_.adapter_directory, true);
+  observer_.OnMessage("adapter written to " + options_.adapter_directory);
+}
+
+}  // namespace gateskip::train
