@@ -73,21 +73,15 @@ Json OptionsJson(const TrainOptions& o) {
           {"final_learning_rate", o.final_learning_rate}};
 }
 
-CheckpointTensor ToCheckpoint(const Tensor& value) {
-  const Tensor t = value.detach().contiguous();
-  return {t.sizes().vec(), {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()}};
+CheckpointTensor ToCheckpoint(const std::string& name, const Tensor& value) {
+  GS_CHECK(value.is_contiguous() && value.scalar_type() == at::kFloat);
+  return {name, value.sizes().vec(),
+          [&value] { return std::span<const float>(value.data_ptr<float>(), static_cast<size_t>(value.numel())); }};
 }
 
-void FromCheckpoint(const Checkpoint& checkpoint, const std::string& name, Tensor& value) {
-  const auto found = checkpoint.tensors.find(name);
-  if (found == checkpoint.tensors.end() || found->second.shape != value.sizes().vec()) {
-    Fail(ErrorCode::kMismatch,
-         "[train] checkpoint tensor {}: expected shape [{}], found another or none; resume with "
-         "the options the run was started with",
-         name, fmt::join(value.sizes().vec(), ", "));
-  }
-  at::NoGradGuard no_grad;
-  std::copy(found->second.values.begin(), found->second.values.end(), value.data_ptr<float>());
+void FromCheckpoint(const SavedCheckpoint& checkpoint, const std::string& name, Tensor& value) {
+  GS_CHECK(value.is_contiguous() && value.scalar_type() == at::kFloat);
+  checkpoint.Read(name, value.sizes().vec(), {value.data_ptr<float>(), static_cast<size_t>(value.numel())});
 }
 
 }  // namespace
@@ -355,9 +349,9 @@ TrainOutcome Trainer::Run() {
               {"bad_steps", bad_steps_}})
             .dump());
     if (options_.eval_every > 0 && step_ % options_.eval_every == 0 && step_ < options_.steps) Evaluate();
-    if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) Save();
+    if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) SaveOrGoOn();
   }
-  if (options_.steps > 0) Save();
+  if (options_.steps > 0) SaveOrGoOn();
   Evaluate();
   WriteFinalAdapter();
   return TrainOutcome::kFinished;
@@ -410,11 +404,21 @@ void Trainer::Save() {
   checkpoint.state_json = StateJson();
   const auto& parameters = model_->parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    checkpoint.tensors[parameters[i].name] = ToCheckpoint(parameters[i].value);
-    checkpoint.tensors["adam_m." + parameters[i].name] = ToCheckpoint(optimizer_->first_moments()[i]);
-    checkpoint.tensors["adam_v." + parameters[i].name] = ToCheckpoint(optimizer_->second_moments()[i]);
+    checkpoint.tensors.push_back(ToCheckpoint(parameters[i].name, parameters[i].value));
+    checkpoint.tensors.push_back(ToCheckpoint("adam_m." + parameters[i].name, optimizer_->first_moments()[i]));
+    checkpoint.tensors.push_back(ToCheckpoint("adam_v." + parameters[i].name, optimizer_->second_moments()[i]));
   }
-  WriteCheckpoint(checkpoint, options_.run_directory, options_.keep_checkpoints);
+  WriteCheckpoint(checkpoint, options_.run_directory, {.keep = options_.keep_checkpoints});
+}
+
+void Trainer::SaveOrGoOn() {
+  try {
+    Save();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kIo || options_.on_save_error == OnSaveError::kStop) throw;
+    observer_.OnMessage(fmt::format("checkpoint of step {} failed ({} so far), training goes on: {}", step_,
+                                    ++failed_saves_, e.what()));
+  }
 }
 
 void Trainer::WriteFinalAdapter() {
@@ -441,13 +445,13 @@ void Trainer::WriteFinalAdapter() {
   observer_.OnMessage("adapter written to " + options_.adapter_directory);
 }
 
-void Trainer::Restore(const Checkpoint& checkpoint) {
-  const Json state = Json::parse(checkpoint.state_json);
+void Trainer::Restore(const SavedCheckpoint& checkpoint) {
+  const Json state = Json::parse(checkpoint.state_json());
   if (state.at("options_hash").get<std::string>() != OptionsHash()) {
     Fail(ErrorCode::kMismatch,
          "[{}] checkpoint of step {}: expected the options, base model and text it was started "
          "with, found others; pass the same ones or start a new run directory",
-         options_.run_directory, checkpoint.step);
+         options_.run_directory, checkpoint.step());
   }
   const ModelConfig& c = base_.config;
   AdapterConfig config = StartConfig();
@@ -472,13 +476,13 @@ void Trainer::Restore(const Checkpoint& checkpoint) {
 
 bool Trainer::Resume() {
   const auto checkpoint =
-      ReadNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
+      OpenNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
   if (!checkpoint) return false;
   try {
     Restore(*checkpoint);
   } catch (const Json::exception& e) {
     Fail(ErrorCode::kCorruptData, "[{}] state of step {}: expected the fields of a checkpoint, found: {}; remove it",
-         options_.run_directory, checkpoint->step, e.what());
+         options_.run_directory, checkpoint->step(), e.what());
   }
   observer_.OnMessage(fmt::format("resumed at step {}", step_));
   return true;

@@ -33,7 +33,7 @@ class Trainer {
   void BuildModel();                  // fresh: fit and prior; resumed: from the checkpoint
   AdapterConfig StartConfig() const;  // every branch gated
   void StartFresh();
-  void Restore(const Checkpoint& checkpoint);
+  void Restore(const SavedCheckpoint& checkpoint);
   bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
   StepResult ForwardBackward();  // accumulates gradients of the current step
@@ -43,6 +43,7 @@ class Trainer {
   at::Tensor Batch(int64_t first_sequence, int64_t count);
   void Evaluate();
   void Save();
+  void SaveOrGoOn();  // a failure is what on_save_error says it is
   void Log(const std::string& json_line);
   std::string StateJson() const;
   std::string OptionsHash() const;  // of everything that changes the result
@@ -63,6 +64,7 @@ class Trainer {
   int bad_steps_ = 0;  // in all
   int bad_run_ = 0;    // in a row
   int64_t tokens_ = 0;
+  int failed_saves_ = 0;  // by this process
 };
 
 }  // namespace gateskip::train
