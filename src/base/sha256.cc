@@ -12,66 +12,66 @@
 namespace gateskip {
 namespace {
 
-constexpr std::array<uint32_t, 64> kRound = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+Sha256Compress* BestCompress() {
+  Sha256Compress* x86 = X86Sha256();
+  return x86 != nullptr ? x86 : CompressPortable;
+}
+
+void Compress(Sha256State& state, const std::byte* blocks, size_t count) {
+  static Sha256Compress* const best = BestCompress();
+  best(state, blocks, count);
+}
 
 }  // namespace
 
-void Sha256::Compress(const std::byte* block) {
-  std::array<uint32_t, 64> w;
-  for (size_t i = 0; i < 16; ++i) {
-    uint32_t word;
-    std::memcpy(&word, block + 4 * i, 4);
-    w[i] = __builtin_bswap32(word);
+void CompressPortable(Sha256State& state, const std::byte* blocks, size_t count) {
+  for (; count > 0; --count, blocks += kSha256BlockBytes) {
+    std::array<uint32_t, 64> w;
+    for (size_t i = 0; i < 16; ++i) {
+      uint32_t word;
+      std::memcpy(&word, blocks + 4 * i, 4);
+      w[i] = __builtin_bswap32(word);
+    }
+    for (size_t i = 16; i < 64; ++i) {
+      const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+      const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+    }
+    auto [a, b, c, d, e, f, g, h] = state;
+    for (size_t i = 0; i < 64; ++i) {
+      const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+      const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256Round[i] + w[i];
+      const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+      const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
+      h = g;
+      g = f;
+      f = e;
+      e = d + t1;
+      d = c;
+      c = b;
+      b = a;
+      a = t1 + t2;
+    }
+    const Sha256State add = {a, b, c, d, e, f, g, h};
+    for (size_t i = 0; i < 8; ++i) state[i] += add[i];
   }
-  for (size_t i = 16; i < 64; ++i) {
-    const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
-    const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
-    w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-  }
-  auto [a, b, c, d, e, f, g, h] = state_;
-  for (size_t i = 0; i < 64; ++i) {
-    const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-    const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
-    const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
-    const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-    h = g;
-    g = f;
-    f = e;
-    e = d + t1;
-    d = c;
-    c = b;
-    b = a;
-    a = t1 + t2;
-  }
-  const std::array<uint32_t, 8> add = {a, b, c, d, e, f, g, h};
-  for (size_t i = 0; i < 8; ++i) state_[i] += add[i];
 }
 
 void Sha256::Update(std::span<const std::byte> bytes) {
   total_ += bytes.size();
-  while (!bytes.empty()) {
-    if (num_pending_ == 0 && bytes.size() >= 64) {
-      Compress(bytes.data());
-      bytes = bytes.subspan(64);
-      continue;
-    }
-    const size_t n = std::min(64 - num_pending_, bytes.size());
-    std::memcpy(pending_.data() + num_pending_, bytes.data(), n);
+  if (num_pending_ > 0) {
+    const size_t n = std::min(kSha256BlockBytes - num_pending_, bytes.size());
+    std::copy_n(bytes.begin(), n, pending_.begin() + static_cast<std::ptrdiff_t>(num_pending_));
     num_pending_ += n;
     bytes = bytes.subspan(n);
-    if (num_pending_ == 64) {
-      Compress(pending_.data());
-      num_pending_ = 0;
-    }
+    if (num_pending_ < kSha256BlockBytes) return;
+    Compress(state_, pending_.data(), 1);
   }
+  const size_t blocks = bytes.size() / kSha256BlockBytes;
+  Compress(state_, bytes.data(), blocks);
+  bytes = bytes.subspan(blocks * kSha256BlockBytes);
+  std::ranges::copy(bytes, pending_.begin());
+  num_pending_ = bytes.size();
 }
 
 std::string Sha256::HexDigest() {

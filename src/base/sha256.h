@@ -8,6 +8,8 @@
 #include <span>
 #include <string>
 
+#include "base/sha256_compress.h"
+
 namespace gateskip {
 
 class Sha256 {
@@ -16,11 +18,8 @@ class Sha256 {
   std::string HexDigest();  // ends the hash; 64 lower-case digits
 
  private:
-  void Compress(const std::byte* block);
-
-  std::array<uint32_t, 8> state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                    0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<std::byte, 64> pending_ = {};
+  Sha256State state_ = kSha256Start;
+  std::array<std::byte, kSha256BlockBytes> pending_ = {};
   size_t num_pending_ = 0;
   uint64_t total_ = 0;
 };

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <set>
 
 #include "base/check.h"
 #include "base/checked_math.h"
@@ -59,43 +58,53 @@ uint64_t GetUint(const nlohmann::json& value, const std::string& origin, const s
   return value.get<uint64_t>();
 }
 
-}  // namespace
+uint64_t DataBytes(DType dtype, std::span<const int64_t> shape) {
+  uint64_t elements = 1;
+  for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
+  const std::optional<uint64_t> bytes = StorageBytes(dtype, elements);
+  GS_CHECK(GetDTypeInfo(dtype).block_elements == 1 && bytes.has_value());
+  return *bytes;
+}
 
-struct SafetensorsFile::Impl {
-  std::string origin;
-  std::unique_ptr<MappedFile> mapped;
-  std::span<const std::byte> header;
-  std::map<std::string, TensorView> tensors;
-  std::set<std::string> unsupported;
-  std::map<std::string, std::string> metadata;
+class HeaderParser {
+ public:
+  HeaderParser(const std::string& origin, uint64_t data_bytes) : origin_(origin), data_bytes_(data_bytes) {}
+  SafetensorsLayout Parse(std::span<const std::byte> header);
 
-  void ParseAll(std::span<const std::byte> bytes);
+ private:
   void ParseMetadata(const nlohmann::json& json);
-  void ParseTensor(const std::string& name, const nlohmann::json& json, std::span<const std::byte> data,
-                   std::vector<std::pair<uint64_t, uint64_t>>* ranges);
+  void ParseTensor(const std::string& name, const nlohmann::json& json);
+  void CheckRanges();
+  [[noreturn]] void FailFile(const char* subject, const char* expected, const std::string& found) const {
+    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is truncated or damaged", origin_, subject,
+         expected, found);
+  }
+
+  const std::string& origin_;
+  const uint64_t data_bytes_;
+  SafetensorsLayout layout_;
+  std::vector<std::pair<uint64_t, uint64_t>> ranges_;
 };
 
-void SafetensorsFile::Impl::ParseMetadata(const nlohmann::json& json) {
+void HeaderParser::ParseMetadata(const nlohmann::json& json) {
   if (json.is_null()) return;
   if (!json.is_object()) {
-    Fail(ErrorCode::kCorruptData, "[{}] __metadata__: expected an object, found {}; the file is damaged", origin,
+    Fail(ErrorCode::kCorruptData, "[{}] __metadata__: expected an object, found {}; the file is damaged", origin_,
          json.type_name());
   }
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) {
-      Fail(ErrorCode::kCorruptData, "[{}] __metadata__ {}: expected a string, found {}; the file is damaged", origin,
+      Fail(ErrorCode::kCorruptData, "[{}] __metadata__ {}: expected a string, found {}; the file is damaged", origin_,
            key, value.type_name());
     }
-    metadata[key] = value.get<std::string>();
+    layout_.metadata[key] = value.get<std::string>();
   }
 }
 
-void SafetensorsFile::Impl::ParseTensor(const std::string& name, const nlohmann::json& json,
-                                        std::span<const std::byte> data,
-                                        std::vector<std::pair<uint64_t, uint64_t>>* ranges) {
+void HeaderParser::ParseTensor(const std::string& name, const nlohmann::json& json) {
   const std::string subject = "tensor " + name.substr(0, 200);
   const auto fail = [&](const char* expected, const std::string& found) {
-    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is damaged", origin, subject, expected,
+    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is damaged", origin_, subject, expected,
          found);
   };
   if (name.size() > kMaxNameBytes) fail("a name of at most 1024 bytes", std::to_string(name.size()));
@@ -103,16 +112,15 @@ void SafetensorsFile::Impl::ParseTensor(const std::string& name, const nlohmann:
   if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets")) {
     fail("an object of dtype, shape and data_offsets", "something else");
   }
-  const std::string type_name = GetString(json, "dtype", origin + ": " + subject);
+  const std::string type_name = GetString(json, "dtype", origin_ + ": " + subject);
   const auto type = std::ranges::find(kElementTypes, type_name, &ElementType::name);
   if (type == std::end(kElementTypes)) fail("a known dtype", type_name.substr(0, 200));
   const nlohmann::json& shape = json["shape"];
   if (!shape.is_array() || shape.size() > kMaxRank) fail("a shape of at most 8 dimensions", shape.type_name());
-  TensorView tensor;
-  tensor.name = name;
+  SafetensorsSlice tensor;
   uint64_t elements = 1;
   for (const nlohmann::json& dim : shape) {
-    const uint64_t d = GetUint(dim, origin, subject);
+    const uint64_t d = GetUint(dim, origin_, subject);
     const auto product = CheckedMul(elements, d);
     // Checked against the signed limit at every step: TensorView::num_elements multiplies in the same order.
     constexpr auto kMax = static_cast<uint64_t>(INT64_MAX);
@@ -124,60 +132,104 @@ void SafetensorsFile::Impl::ParseTensor(const std::string& name, const nlohmann:
   if (!bits || *bits % 8 != 0) fail("a size of whole bytes that fits 64 bits", fmt::format("{} elements", elements));
   const nlohmann::json& offsets = json["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2) fail("two data_offsets", offsets.type_name());
-  const uint64_t begin = GetUint(offsets[0], origin, subject);
-  const uint64_t end = GetUint(offsets[1], origin, subject);
-  if (begin > end || end > data.size() || end - begin != *bits / 8) {
-    fail("offsets of its size inside the data", fmt::format("[{}, {}] of {} bytes", begin, end, data.size()));
+  const uint64_t begin = GetUint(offsets[0], origin_, subject);
+  const uint64_t end = GetUint(offsets[1], origin_, subject);
+  if (begin > end || end > data_bytes_ || end - begin != *bits / 8) {
+    fail("offsets of its size inside the data", fmt::format("[{}, {}] of {} bytes", begin, end, data_bytes_));
   }
-  ranges->emplace_back(begin, end);
+  ranges_.emplace_back(begin, end);
   if (!type->dtype) {
-    unsupported.insert(name);
+    layout_.unsupported.insert(name);
     return;
   }
   tensor.dtype = *type->dtype;
-  tensor.data = data.subspan(begin, end - begin);
-  tensors.emplace(name, std::move(tensor));
+  tensor.begin = begin;
+  tensor.end = end;
+  layout_.tensors.emplace(name, std::move(tensor));
 }
 
-void SafetensorsFile::Impl::ParseAll(std::span<const std::byte> bytes) {
-  const auto fail = [&](const char* subject, const char* expected, const std::string& found) {
-    Fail(ErrorCode::kCorruptData, "[{}] {}: expected {}, found {}; the file is truncated or damaged", origin, subject,
-         expected, found);
-  };
-  if (bytes.size() < 8) fail("header size", "8 bytes", std::to_string(bytes.size()));
-  uint64_t length;
-  std::memcpy(&length, bytes.data(), 8);
-  if (length > kMaxHeaderBytes) {
-    Fail(ErrorCode::kLimitExceeded, "[{}] header: expected at most {} bytes, found {}; this is not a safetensors file",
-         origin, kMaxHeaderBytes, length);
+void HeaderParser::CheckRanges() {
+  std::ranges::sort(ranges_);
+  uint64_t expected = 0;
+  for (const auto& [begin, end] : ranges_) {
+    if (begin != expected) {
+      FailFile("tensors", "neither holes nor overlaps", fmt::format("one at {} after {}", begin, expected));
+    }
+    expected = end;
   }
-  if (length > bytes.size() - 8) fail("header", "it inside the file", fmt::format("{} bytes", length));
-  header = bytes.subspan(8, length);
+  if (expected != data_bytes_) {
+    FailFile("data", "no bytes after the last tensor", std::to_string(data_bytes_ - expected));
+  }
+}
+
+SafetensorsLayout HeaderParser::Parse(std::span<const std::byte> header) {
   const std::string_view text = {reinterpret_cast<const char*>(header.data()), header.size()};
-  if (text.starts_with('\xEF')) fail("header", "JSON text", "a byte order mark");  // which the parser would skip
-  const nlohmann::json json = ParseJson(text, origin, kMaxDepth, kMaxItems);
-  if (!json.is_object()) fail("header", "a JSON object", json.type_name());
+  if (text.starts_with('\xEF')) FailFile("header", "JSON text", "a byte order mark");  // which the parser would skip
+  const nlohmann::json json = ParseJson(text, origin_, kMaxDepth, kMaxItems);
+  if (!json.is_object()) FailFile("header", "a JSON object", json.type_name());
   if (json.size() > kMaxTensors) {
-    Fail(ErrorCode::kLimitExceeded, "[{}] tensors: expected at most {}, found {}; split the file", origin, kMaxTensors,
+    Fail(ErrorCode::kLimitExceeded, "[{}] tensors: expected at most {}, found {}; split the file", origin_, kMaxTensors,
          json.size());
   }
-  const std::span<const std::byte> data = bytes.subspan(8 + length);
-  std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto& [name, value] : json.items()) {
     if (name == "__metadata__") {
       ParseMetadata(value);
     } else {
-      ParseTensor(name, value, data, &ranges);
+      ParseTensor(name, value);
     }
   }
-  std::ranges::sort(ranges);
-  uint64_t expected = 0;
-  for (const auto& [begin, end] : ranges) {
-    if (begin != expected)
-      fail("tensors", "neither holes nor overlaps", fmt::format("one at {} after {}", begin, expected));
-    expected = end;
+  CheckRanges();
+  return std::move(layout_);
+}
+
+}  // namespace
+
+uint64_t SafetensorsDataOffset(std::span<const std::byte, 8> start, uint64_t file_bytes, const std::string& origin) {
+  uint64_t length;
+  std::memcpy(&length, start.data(), 8);
+  if (length > kMaxHeaderBytes) {
+    Fail(ErrorCode::kLimitExceeded, "[{}] header: expected at most {} bytes, found {}; this is not a safetensors file",
+         origin, kMaxHeaderBytes, length);
   }
-  if (expected != data.size()) fail("data", "no bytes after the last tensor", std::to_string(data.size() - expected));
+  if (file_bytes < 8 || length > file_bytes - 8) {
+    Fail(ErrorCode::kCorruptData,
+         "[{}] header: expected it inside the file, found {} bytes; the file is truncated or damaged", origin, length);
+  }
+  return 8 + length;
+}
+
+SafetensorsLayout ParseSafetensorsHeader(std::span<const std::byte> header, uint64_t data_bytes,
+                                         const std::string& origin) {
+  return HeaderParser(origin, data_bytes).Parse(header);
+}
+
+struct SafetensorsFile::Impl {
+  std::string origin;
+  std::unique_ptr<MappedFile> mapped;
+  std::span<const std::byte> header;
+  SafetensorsLayout layout;
+  std::map<std::string, TensorView> tensors;
+
+  void Parse(std::span<const std::byte> bytes);
+};
+
+void SafetensorsFile::Impl::Parse(std::span<const std::byte> bytes) {
+  if (bytes.size() < 8) {
+    Fail(ErrorCode::kCorruptData, "[{}] header size: expected 8 bytes, found {}; the file is truncated or damaged",
+         origin, bytes.size());
+  }
+  const uint64_t data_offset = SafetensorsDataOffset(bytes.first<8>(), bytes.size(), origin);
+  header = bytes.subspan(8, data_offset - 8);
+  const std::span<const std::byte> data = bytes.subspan(data_offset);
+  layout = ParseSafetensorsHeader(header, data.size(), origin);
+  for (const auto& [name, slice] : layout.tensors) {
+    TensorView view;
+    view.name = name;
+    view.dtype = slice.dtype;
+    view.shape = slice.shape;
+    view.data = data.subspan(slice.begin, slice.end - slice.begin);
+    tensors.emplace(name, std::move(view));
+  }
 }
 
 SafetensorsFile::SafetensorsFile(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -187,7 +239,7 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& 
   auto impl = std::make_unique<Impl>();
   impl->origin = path;
   impl->mapped = std::make_unique<MappedFile>(path);
-  impl->ParseAll(impl->mapped->bytes());
+  impl->Parse(impl->mapped->bytes());
   return std::shared_ptr<const SafetensorsFile>(new SafetensorsFile(std::move(impl)));
 }
 
@@ -195,16 +247,16 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::Parse(std::span<const st
                                                               const std::string& origin) {
   auto impl = std::make_unique<Impl>();
   impl->origin = origin;
-  impl->ParseAll(bytes);
+  impl->Parse(bytes);
   return std::shared_ptr<const SafetensorsFile>(new SafetensorsFile(std::move(impl)));
 }
 
 bool SafetensorsFile::Has(const std::string& name) const {
-  return impl_->tensors.contains(name) || impl_->unsupported.contains(name);
+  return impl_->tensors.contains(name) || impl_->layout.unsupported.contains(name);
 }
 
 const TensorView* SafetensorsFile::FindTensor(const std::string& name) const {
-  if (impl_->unsupported.contains(name)) {
+  if (impl_->layout.unsupported.contains(name)) {
     Fail(ErrorCode::kUnsupported, "[{}] tensor {}: expected F32, F16 or BF16, found another element type; convert it",
          impl_->origin, name);
   }
@@ -213,35 +265,42 @@ const TensorView* SafetensorsFile::FindTensor(const std::string& name) const {
 }
 
 const std::map<std::string, TensorView>& SafetensorsFile::tensors() const { return impl_->tensors; }
-const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
+const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->layout.metadata; }
 std::span<const std::byte> SafetensorsFile::header() const { return impl_->header; }
 
-std::vector<std::byte> SerializeSafetensors(const std::vector<SafetensorsEntry>& entries,
-                                            const std::map<std::string, std::string>& metadata) {
+std::vector<std::byte> SafetensorsHeader(std::span<const SafetensorsInfo> tensors,
+                                         const std::map<std::string, std::string>& metadata) {
   nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const SafetensorsEntry& entry : entries) {
-    uint64_t elements = 1;
-    for (const int64_t dim : entry.shape) elements *= static_cast<uint64_t>(dim);
-    GS_CHECK(!header.contains(entry.name) && GetDTypeInfo(entry.dtype).block_elements == 1 &&
-             StorageBytes(entry.dtype, elements) == entry.data.size());
-    header[entry.name] = {{"dtype", GetDTypeInfo(entry.dtype).name},
-                          {"shape", entry.shape},
-                          {"data_offsets", {offset, offset + entry.data.size()}}};
-    offset += entry.data.size();
+  for (const SafetensorsInfo& tensor : tensors) {
+    GS_CHECK(!header.contains(tensor.name));
+    const uint64_t end = offset + DataBytes(tensor.dtype, tensor.shape);
+    header[tensor.name] = {
+        {"dtype", GetDTypeInfo(tensor.dtype).name}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts 8-byte aligned, as the reference writes it
   const uint64_t length = text.size();
-  std::vector<std::byte> out(8 + text.size() + offset);
+  std::vector<std::byte> out(8 + text.size());
   std::memcpy(out.data(), &length, 8);
   std::memcpy(out.data() + 8, text.data(), text.size());
-  std::byte* data = out.data() + 8 + text.size();
+  return out;
+}
+
+std::vector<std::byte> SerializeSafetensors(const std::vector<SafetensorsEntry>& entries,
+                                            const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsInfo> infos;
+  size_t data_bytes = 0;
   for (const SafetensorsEntry& entry : entries) {
-    if (!entry.data.empty()) std::memcpy(data, entry.data.data(), entry.data.size());
-    data += entry.data.size();
+    GS_CHECK(DataBytes(entry.dtype, entry.shape) == entry.data.size());
+    infos.push_back({entry.name, entry.dtype, entry.shape});
+    data_bytes += entry.data.size();
   }
+  std::vector<std::byte> out = SafetensorsHeader(infos, metadata);
+  out.reserve(out.size() + data_bytes);
+  for (const SafetensorsEntry& entry : entries) out.insert(out.end(), entry.data.begin(), entry.data.end());
   return out;
 }
 

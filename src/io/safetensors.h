@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,26 @@
 #include "tensor/tensor_view.h"
 
 namespace gateskip {
+
+// What a header says of one tensor of an element type gateskip reads.
+struct SafetensorsSlice {
+  DType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;  // first byte, counted from the end of the header
+  uint64_t end = 0;
+};
+
+struct SafetensorsLayout {
+  std::map<std::string, SafetensorsSlice> tensors;
+  std::set<std::string> unsupported;            // tensors of the other element types
+  std::map<std::string, std::string> metadata;  // __metadata__
+};
+
+// Bytes of the file before the data, given its first 8. Throws Error: kCorruptData, kLimitExceeded.
+uint64_t SafetensorsDataOffset(std::span<const std::byte, 8> start, uint64_t file_bytes, const std::string& origin);
+// `header`: the JSON text behind the first 8 bytes. Throws Error: kCorruptData, kLimitExceeded.
+SafetensorsLayout ParseSafetensorsHeader(std::span<const std::byte> header, uint64_t data_bytes,
+                                         const std::string& origin);
 
 class SafetensorsFile {
  public:
@@ -34,6 +55,17 @@ class SafetensorsFile {
   explicit SafetensorsFile(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+struct SafetensorsInfo {
+  std::string name;
+  DType dtype;  // kF32, kF16 or kBF16
+  std::vector<int64_t> shape;
+};
+
+// Everything before the data of a file that holds these tensors' data in this order, without gaps. For files that are
+// written piece by piece.
+std::vector<std::byte> SafetensorsHeader(std::span<const SafetensorsInfo> tensors,
+                                         const std::map<std::string, std::string>& metadata);
 
 struct SafetensorsEntry {
   std::string name;

@@ -101,6 +101,8 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
   t.Value("seed", &o.seed, "Seed of everything random");
   t.Number("checkpoint-every", &o.checkpoint_every, 1, 1e9, "Steps between checkpoints", kConduct);
   t.Number("keep-checkpoints", &o.keep_checkpoints, 1, 1e6, "How many stay, the best one aside", kConduct);
+  t.Value("on-save-error", Choice(&o.on_save_error, {"stop", "go_on"}),
+          "What a checkpoint that cannot be written does to the run", "", kConduct);
   t.Number("eval-every", &o.eval_every, 0, 1e9, "Steps between evaluations; 0: only at the end", kConduct);
   t.Number("eval-sequences", &o.eval_sequences, 1, 1e6, "Sequences of an evaluation", kConduct);
   t.Number("eval-budgets", &o.eval_budgets, 1e-6, kMaxBudget, "Budgets of an evaluation", kConduct);
@@ -187,7 +189,8 @@ void AddTraining(TableBuilder& t, TrainOptions& o) {
   t.Number("final-lr", &o.final_learning_rate, 0, 1, "Share of the peak at the last step");
   t.Number("loss-spike", &o.loss_spike, 0, 1e9,
            "Skip a step whose loss is above so many times the largest of the last 50; 0: never");
-  t.Number("max-bad-steps", &o.max_bad_steps, 1, 1e6, "Skipped steps in a row before giving up");
+  t.Number("max-bad-steps", &o.max_bad_steps, 1, 1e6, "Skipped steps in a row before giving up",
+           OptionEffect::kConduct);
 }
 
 }  // namespace

@@ -36,6 +36,13 @@ enum class BudgetSchedule {
 
 enum class LearningRateSchedule { kCosine, kLinear, kConstant };
 
+// What a checkpoint that cannot be written (full disk, quota, I/O error) does to the run. One that a signal asks for is
+// always an error.
+enum class OnSaveError {
+  kStop,  // ends it with the error
+  kGoOn,  // is reported and counted; the next interval tries again
+};
+
 // Every option, with its flag, its key in a configuration file, its range and its help, is a row of
 // option_table.cc; the defaults here are those of the preset `fast-cpu`.
 struct TrainOptions {
@@ -127,6 +134,7 @@ struct TrainOptions {
   // Watching and keeping.
   int checkpoint_every = 50;
   int keep_checkpoints = 2;
+  OnSaveError on_save_error = OnSaveError::kStop;
   int eval_every = 100;    // 0 = only at the end
   int eval_sequences = 6;  // of sequence_length tokens, spread evenly over the held-out sources
   std::vector<double> eval_budgets = {0.15, 0.25, 0.5};

@@ -41,13 +41,13 @@ TrainOutcome Trainer::Run() {
     Step(SecondsSince(start));
     if (step_ % kBranchLogEvery == 0 || step_ == options_.steps) LogBranches();
     if (options_.eval_every > 0 && step_ % options_.eval_every == 0 && step_ < options_.steps) Evaluate();
-    if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) Save();
+    if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) SaveOrGoOn();
   }
   if (step_ < options_.steps) {
     observer_.OnMessage(fmt::format("stopped early: no better held-out loss since step {}", best_step_));
   }
   Evaluate();
-  if (options_.steps > 0) Save();
+  if (options_.steps > 0) SaveOrGoOn();
   WriteFinalAdapter();
   return TrainOutcome::kFinished;
 }
@@ -56,7 +56,8 @@ void Trainer::Step(double seconds_so_far) {
   const auto start = std::chrono::steady_clock::now();
   const double rate = LearningRateAt(options_, step_);
   const MicroStepResult result = ForwardBackward();
-  const double norm = optimizer_->GradientNorm();
+  const double norm =
+      std::isfinite(result.loss) ? optimizer_->GradientNorm() : std::numeric_limits<double>::quiet_NaN();
   const std::string refusal = guard_.Refuses(result.loss, norm);
   if (refusal.empty()) {
     optimizer_->Step(rate, norm > options_.clip_norm ? options_.clip_norm / norm : 1.0);
@@ -163,7 +164,7 @@ void Trainer::Evaluate() {
          {"budgets", e.budgets},
          {"nll", e.nll},
          {"net_saving", e.net_saving}});
-    if (better && step_ > 0 && step_ < options_.steps && step_ % options_.checkpoint_every != 0) Save();
+    if (better && step_ > 0 && step_ < options_.steps && step_ % options_.checkpoint_every != 0) SaveOrGoOn();
   }
   WriteSamples();
 }

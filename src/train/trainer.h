@@ -42,7 +42,7 @@ class Trainer {
   void CreateModel(const AdapterConfig& config);
   std::vector<NamedTensor> TrainedBase() const;
   void StartFresh();
-  void Restore(const Checkpoint& checkpoint);
+  void Restore(const SavedCheckpoint& checkpoint);
   bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
   TrainBatch Batch(int64_t first_sequence, int64_t count);
@@ -55,6 +55,7 @@ class Trainer {
   void LogBranches();
   void Log(const nlohmann::json& event);
   void Save();
+  void SaveOrGoOn();  // a failure is what on_save_error says it is
   std::string StateJson() const;
   std::string OptionsHash() const;  // of everything that changes the result
   void WriteFinalAdapter();
@@ -75,7 +76,8 @@ class Trainer {
   ThresholdCurve curve_;
   StepGuard guard_;
   BranchStatistics branches_;
-  int step_ = 0;  // steps done
+  int step_ = 0;          // steps done
+  int failed_saves_ = 0;  // by this process
   int64_t tokens_ = 0;
   double average_rate_ = 0;  // tokens per second
   // Held-out loss: the mean NLL over the budgets.

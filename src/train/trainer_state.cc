@@ -19,21 +19,21 @@ namespace {
 
 using Json = nlohmann::json;
 
-CheckpointTensor ToCheckpoint(const Tensor& value) {
-  const Tensor t = value.detach().cpu().contiguous();
-  return {t.sizes().vec(), {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()}};
+// The values are fetched when the writer has come to them: one buffer at a time for tensors of another device.
+CheckpointTensor ToCheckpoint(const std::string& name, const Tensor& value) {
+  GS_CHECK(value.is_contiguous() && value.scalar_type() == at::kFloat);
+  return {name, value.sizes().vec(), [&value, host = Tensor()]() mutable {
+            host = value.detach().cpu();
+            return std::span<const float>(host.data_ptr<float>(), static_cast<size_t>(host.numel()));
+          }};
 }
 
-void FromCheckpoint(const Checkpoint& checkpoint, const std::string& name, Tensor& value) {
-  const auto found = checkpoint.tensors.find(name);
-  if (found == checkpoint.tensors.end() || found->second.shape != value.sizes().vec()) {
-    Fail(ErrorCode::kMismatch,
-         "[train] checkpoint tensor {}: expected shape [{}], found another or none; resume with "
-         "the options the run was started with",
-         name, fmt::join(value.sizes().vec(), ", "));
-  }
+void FromCheckpoint(const SavedCheckpoint& checkpoint, const std::string& name, Tensor& value) {
   at::NoGradGuard no_grad;
-  value.copy_(at::tensor(found->second.values).view(value.sizes()));
+  Tensor host = value.is_cpu() ? value.detach() : at::empty(value.sizes(), at::kFloat);
+  GS_CHECK(host.is_contiguous() && host.scalar_type() == at::kFloat);
+  checkpoint.Read(name, value.sizes().vec(), {host.data_ptr<float>(), static_cast<size_t>(host.numel())});
+  if (!value.is_cpu()) value.copy_(host);
 }
 
 at::Device DeviceOf(const std::string& name) {
@@ -239,20 +239,30 @@ void Trainer::Save() {
   checkpoint.state_json = StateJson();
   const auto& parameters = model_->parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    checkpoint.tensors[parameters[i].name] = ToCheckpoint(parameters[i].value);
-    checkpoint.tensors["adam_m." + parameters[i].name] = ToCheckpoint(optimizer_->first_moments()[i]);
-    checkpoint.tensors["adam_v." + parameters[i].name] = ToCheckpoint(optimizer_->second_moments()[i]);
+    checkpoint.tensors.push_back(ToCheckpoint(parameters[i].name, parameters[i].value));
+    checkpoint.tensors.push_back(ToCheckpoint("adam_m." + parameters[i].name, optimizer_->first_moments()[i]));
+    checkpoint.tensors.push_back(ToCheckpoint("adam_v." + parameters[i].name, optimizer_->second_moments()[i]));
   }
-  WriteCheckpoint(checkpoint, options_.run_directory, options_.keep_checkpoints);
+  WriteCheckpoint(checkpoint, options_.run_directory, {.keep = options_.keep_checkpoints, .best_step = best_step_});
 }
 
-void Trainer::Restore(const Checkpoint& checkpoint) {
-  const Json state = Json::parse(checkpoint.state_json);
+void Trainer::SaveOrGoOn() {
+  try {
+    Save();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kIo || options_.on_save_error == OnSaveError::kStop) throw;
+    observer_.OnMessage(fmt::format("checkpoint of step {} failed ({} so far), training goes on: {}", step_,
+                                    ++failed_saves_, e.what()));
+  }
+}
+
+void Trainer::Restore(const SavedCheckpoint& checkpoint) {
+  const Json state = Json::parse(checkpoint.state_json());
   if (state.at("options_hash").get<std::string>() != OptionsHash()) {
     Fail(ErrorCode::kMismatch,
          "[{}] checkpoint of step {}: expected the options, base model and text it was started "
          "with, found others; pass the same ones or start a new run directory",
-         options_.run_directory, checkpoint.step);
+         options_.run_directory, checkpoint.step());
   }
   AdapterConfig config = StartConfig();
   config.gated = state.at("gated").get<std::vector<bool>>();
@@ -285,13 +295,13 @@ void Trainer::Restore(const Checkpoint& checkpoint) {
 
 bool Trainer::Resume() {
   const auto checkpoint =
-      ReadNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
+      OpenNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
   if (!checkpoint) return false;
   try {
     Restore(*checkpoint);
   } catch (const Json::exception& e) {
     Fail(ErrorCode::kCorruptData, "[{}] state of step {}: expected the fields of a checkpoint, found: {}; remove it",
-         options_.run_directory, checkpoint->step, e.what());
+         options_.run_directory, checkpoint->step(), e.what());
   }
   observer_.OnMessage(fmt::format("resumed at step {}", step_));
   return true;

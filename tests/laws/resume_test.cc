@@ -52,8 +52,14 @@ TEST_F(TrainingRunTest, L9KilledOrDamagedAndResumedEqualsStraight) {
   options.eval_sequences = 2;
   const Hashes straight = Straight(options);
 
+  // The state knows what was watched; the parameters do not.
+  const auto unwatched = [](Hashes hashes) {
+    hashes.erase("state.json");
+    hashes.erase("manifest.json");
+    return hashes;
+  };
   TrainOptions plain = Options("plain");
-  EXPECT_EQ(Straight(plain), straight);
+  EXPECT_EQ(unwatched(Straight(plain)), unwatched(straight));
 
   options.run_directory = directory_ / "killed";
   options.adapter_directory = directory_ / "killed-adapter";
