@@ -21,6 +21,7 @@ void CheckSources(const std::vector<TrainSource>& sources) {
     Range("source weight", source.weight, 1e-6, 1e6);
     Range("source begin", source.begin, 0, 1);
     Range("source end", source.end, source.begin, 1);
+    ValidateRecordFields(source.fields);
   }
 }
 
@@ -45,6 +46,7 @@ void ValidateTrainOptions(const TrainOptions& o) {
     }
   }
   Range("threads", o.threads, 1, 256);
+  Range("max_row_bytes", static_cast<double>(o.max_row_bytes), 1024, 0x1p32);
   Range("gate_rank", o.gate_rank, 1, 1024);
   Range("skip_rank", o.skip_rank, -1, 1024);
   Range("lora_rank", o.lora_rank, 0, 1024);

@@ -103,7 +103,7 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer) : options
 at::Tensor Trainer::Batch(int64_t first_sequence, int64_t count) {
   Tensor tokens = at::empty({count, options_.sequence_length}, at::kLong);
   for (int64_t i = 0; i < count; ++i) {
-    const std::vector<int32_t> ids = data_->Sequence(first_sequence + i);
+    const std::vector<int32_t> ids = data_->Sequence(first_sequence + i).tokens;
     std::copy(ids.begin(), ids.end(), tokens.data_ptr<int64_t>() + i * options_.sequence_length);
   }
   return tokens;
@@ -113,7 +113,12 @@ void Trainer::BuildModel() {
   observer_.OnMessage("reading " + options_.model_path);
   base_ = LoadBaseModel(*file_, options_.float32 ? at::kFloat : at::kBFloat16, options_.sequence_length);
   const auto tokenizer = Tokenizer::FromGguf(*file_);
-  data_ = std::make_unique<TrainData>(options_.sources, *tokenizer, options_.sequence_length, options_.seed);
+  DataOptions data = DataOptionsOf(options_);
+  data.packing = Packing::kJoined;  // the forward pass attends across documents
+  data_ = std::make_unique<TrainData>(options_.sources, *tokenizer, data);
+  for (const SourceReport& report : data_->reports()) {
+    for (const std::string& line : report.Lines()) observer_.OnMessage(line);
+  }
   observer_.OnMessage(
       fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
   if (!options_.resume && HasCheckpoints(options_.run_directory)) {
@@ -124,11 +129,12 @@ void Trainer::BuildModel() {
   }
   if (!options_.resume || !Resume()) StartFresh();
   if (!options_.heldout_sources.empty()) {
-    TrainData heldout(options_.heldout_sources, *tokenizer, options_.sequence_length, 0);
+    data.seed = 0;
+    TrainData heldout(options_.heldout_sources, *tokenizer, data);
     const auto sequences = heldout.InTurn(options_.eval_sequences);
     Tensor tokens = at::empty({options_.eval_sequences, options_.sequence_length}, at::kLong);
     for (size_t i = 0; i < sequences.size(); ++i) {
-      std::copy(sequences[i].begin(), sequences[i].end(),
+      std::copy(sequences[i].tokens.begin(), sequences[i].tokens.end(),
                 tokens.data_ptr<int64_t>() + static_cast<int64_t>(i) * options_.sequence_length);
     }
     evaluator_ = std::make_unique<Evaluator>(*model_, *cost_, tokens, options_);
