@@ -22,7 +22,6 @@ constexpr double kTolerance = 0.002;
 constexpr int kMaxRounds = 5;
 constexpr size_t kSelfTestTokens = 24;
 constexpr double kSelfTestBudget = 0.25;
-constexpr size_t kDocumentBatch = 64;  // even: every second pair is a chat
 
 using Windows = std::vector<std::vector<int32_t>>;
 
@@ -33,17 +32,14 @@ Windows MakeWindows(const Tokenizer& tokenizer, const CalibrateOptions& options)
   const size_t body = static_cast<size_t>(options.window) - (bos ? 1 : 0);
   const size_t share =
       std::max<size_t>(1, static_cast<size_t>(options.max_tokens / options.window) / options.text_paths.size());
+  DocumentOptions documents;
+  documents.threads = std::max(1, options.threads);
   for (const std::string& path : options.text_paths) {
     std::vector<int32_t> ids;
-    const std::vector<Document> documents = ReadDocuments(path);
-    for (size_t begin = 0; begin < documents.size() && ids.size() < share * body; begin += kDocumentBatch) {
-      const size_t end = std::min(documents.size(), begin + kDocumentBatch);
-      for (const std::vector<int32_t>& document : TokenizeDocuments(
-               {documents.begin() + static_cast<ptrdiff_t>(begin), documents.begin() + static_cast<ptrdiff_t>(end)},
-               tokenizer)) {
-        ids.insert(ids.end(), document.begin(), document.end());
-      }
-    }
+    ReadDocuments(path, tokenizer, documents, [&](EncodedDocument&& document) {
+      ids.insert(ids.end(), document.ids.begin(), document.ids.end());
+      return ids.size() < share * body;
+    });
     if (ids.size() < body) {
       Fail(ErrorCode::kInvalidArgument, "[{}] text: expected at least {} tokens, found {}; pass more text or lower -c",
            path, body, ids.size());

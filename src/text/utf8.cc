@@ -101,6 +101,15 @@ void AppendUtf8(uint32_t code, std::string* out) {
   }
 }
 
+size_t FindInvalidUtf8(std::string_view text) {
+  for (size_t pos = 0; pos < text.size();) {
+    const Utf8Char c = DecodeUtf8(text, pos);
+    if (c.code == kInvalidCodePoint) return pos;
+    pos += c.length;
+  }
+  return std::string_view::npos;
+}
+
 std::string ReadableText(std::string_view text, size_t max_bytes) {
   std::string out;
   for (size_t pos = 0; pos < text.size();) {

@@ -22,6 +22,9 @@ Utf8Char DecodeUtf8(std::string_view text, size_t offset);
 
 void AppendUtf8(uint32_t code, std::string* out);
 
+// Offset of the first byte that is not part of a well-formed character; npos when there is none.
+size_t FindInvalidUtf8(std::string_view text);
+
 // The start of `text` for a message: whole characters, at most max_bytes, U+FFFD for invalid bytes.
 std::string ReadableText(std::string_view text, size_t max_bytes);
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <sstream>
@@ -51,7 +52,8 @@ std::string Word(const toml::node& node, const TrainOption& option, const std::s
     if (const auto v = node.value_exact<bool>()) return *v ? "true" : "false";
     fail("true or false");
   }
-  const bool integer = std::holds_alternative<int*>(option.field) || std::holds_alternative<uint64_t*>(option.field);
+  const bool integer = std::holds_alternative<int*>(option.field) || std::holds_alternative<int64_t*>(option.field) ||
+                       std::holds_alternative<uint64_t*>(option.field);
   if (integer || std::holds_alternative<double*>(option.field) || std::holds_alternative<float*>(option.field) ||
       std::holds_alternative<std::vector<double>*>(option.field)) {
     if (const auto v = node.value_exact<int64_t>()) return fmt::format("{}", *v);
@@ -64,36 +66,36 @@ std::string Word(const toml::node& node, const TrainOption& option, const std::s
   return {};
 }
 
-// { path = "...", weight = 1.0, begin = 0.0, end = 1.0 }
+// { path = "...", weight = 1.0, begin = 0.0, end = 1.0, prompt = "query", ... }
 TrainSource SourceOfTable(const toml::table& table, const std::string& where, const std::string& name) {
   TrainSource source;
+  const std::vector<std::pair<std::string, double*>> numbers = {
+      {"weight", &source.weight}, {"begin", &source.begin}, {"end", &source.end}};
+  const std::vector<std::pair<std::string, std::string*>> texts = {{"path", &source.path},
+                                                                   {"text", &source.fields.text},
+                                                                   {"prompt", &source.fields.prompt},
+                                                                   {"completion", &source.fields.completion},
+                                                                   {"messages", &source.fields.messages}};
   for (const auto& [key, node] : table) {
     const std::string word(key.str());
-    const std::string member = name + "." + word;
-    const auto number = [&](double low, double high) {
+    const auto named = [&](const auto& entry) { return entry.first == word; };
+    if (const auto number = std::find_if(numbers.begin(), numbers.end(), named); number != numbers.end()) {
       const auto value = node.value<double>();
-      if (!value || !(*value >= low && *value <= high)) {
-        Fail(ErrorCode::kInvalidArgument, "[{}] {}: expected a number in [{}, {}], found another value; correct it",
-             where, member, low, high);
-      }
-      return *value;
-    };
-    if (word == "path") {
-      source.path = node.value_or(std::string());
-    } else if (word == "weight") {
-      source.weight = number(1e-6, 1e6);
-    } else if (word == "begin") {
-      source.begin = number(0, 1);
-    } else if (word == "end") {
-      source.end = number(0, 1);
+      if (!value)
+        Fail(ErrorCode::kInvalidArgument, "[{}] {}.{}: expected a number, found {}", where, name, word, Shown(node));
+      *number->second = *value;
+    } else if (const auto text = std::find_if(texts.begin(), texts.end(), named); text != texts.end()) {
+      const auto value = node.value_exact<std::string>();
+      if (!value)
+        Fail(ErrorCode::kInvalidArgument, "[{}] {}.{}: expected a string, found {}", where, name, word, Shown(node));
+      *text->second = *value;
     } else {
-      FailUnknown(where, name, word, {"path", "weight", "begin", "end"});
+      FailUnknown(where, name, word, {"path", "weight", "begin", "end", "text", "prompt", "completion", "messages"});
     }
   }
-  if (source.path.empty() || source.end < source.begin) {
+  if (source.path.empty()) {
     Fail(ErrorCode::kInvalidArgument,
-         "[{}] {}: expected a path and begin <= end, found a table without them; write {{ path = \"text.jsonl\" }}",
-         where, name);
+         "[{}] {}: expected a path, found a table without one; write {{ path = \"text.jsonl\" }}", where, name);
   }
   return source;
 }
@@ -146,7 +148,24 @@ std::string Quoted(const std::string& text) {
   return out + '"';
 }
 
+std::string SourceText(const TrainSource& s) {
+  std::string text = fmt::format("{{ path = {}", Quoted(s.path));
+  if (s.weight != 1) text += fmt::format(", weight = {}", s.weight);
+  if (s.begin != 0) text += fmt::format(", begin = {}", s.begin);
+  if (s.end != 1) text += fmt::format(", end = {}", s.end);
+  if (!s.fields.text.empty()) text += ", text = " + Quoted(s.fields.text);
+  if (!s.fields.prompt.empty()) text += ", prompt = " + Quoted(s.fields.prompt);
+  if (!s.fields.completion.empty()) text += ", completion = " + Quoted(s.fields.completion);
+  if (!s.fields.messages.empty()) text += ", messages = " + Quoted(s.fields.messages);
+  return text + " }";
+}
+
 std::string ValueText(const TrainOption& option) {
+  if (auto* const* sources = std::get_if<std::vector<TrainSource>*>(&option.field)) {
+    std::vector<std::string> texts;
+    for (const TrainSource& s : **sources) texts.push_back(SourceText(s));
+    return fmt::format("[{}]", fmt::join(texts, ", "));
+  }
   const bool is_text = std::holds_alternative<std::string*>(option.field) ||
                        std::holds_alternative<ChoiceField>(option.field) ||
                        (option.is_list() && !std::holds_alternative<std::vector<double>*>(option.field));

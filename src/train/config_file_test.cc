@@ -56,6 +56,7 @@ TEST(ConfigFile, PrintsWhatItReads) {
   options.seed = (uint64_t{1} << 62) + 1;
   options.train_base = "blk\\.1\\..*";
   options.kv_rule = KvRule::kDrop;
+  options.sources = {{"a@b.jsonl", 2.5, 0.25, 0.5, {.prompt = "q", .completion = "a"}}, {"plain.txt"}};
   const std::string text = PrintConfig(OptionTable(options));
   TrainOptions copy;
   ApplyConfigText(text, "printed", OptionTable(copy));
@@ -65,6 +66,10 @@ TEST(ConfigFile, PrintsWhatItReads) {
   EXPECT_EQ(copy.gate_learning_rate, options.gate_learning_rate);
   EXPECT_EQ(copy.lora_alpha, options.lora_alpha);
   EXPECT_EQ(copy.seed, options.seed);
+  ASSERT_EQ(copy.sources.size(), 2U);
+  EXPECT_EQ(copy.sources[0].path, "a@b.jsonl");
+  EXPECT_EQ(copy.sources[0].begin, 0.25);
+  EXPECT_EQ(copy.sources[0].fields, options.sources[0].fields);
 }
 
 TEST(ConfigFile, EveryKeyIsKnownOnce) {

@@ -44,9 +44,10 @@ double ParseNumber(const std::string& text, double low, double high, const std::
   return *value;
 }
 
-int ParseInteger(const std::string& text, double low, double high, const std::string& origin, const std::string& name) {
-  const std::optional<int> value = ParseWhole<int>(text);
-  if (!value || *value < low || *value > high) {
+template <typename T>
+T ParseInteger(const std::string& text, double low, double high, const std::string& origin, const std::string& name) {
+  const std::optional<T> value = ParseWhole<T>(text);
+  if (!value || static_cast<double>(*value) < low || static_cast<double>(*value) > high) {
     FailValue(origin, name, fmt::format("an integer in [{:.0f}, {:.0f}]", low, high), text);
   }
   return *value;
@@ -94,6 +95,16 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
   t.Value("data", &o.sources, "Training text, PATH[@WEIGHT[@BEGIN-END]]: .txt, .md, .jsonl or .json; may be repeated",
           "SOURCE", kConduct);
   t.Value("heldout", &o.heldout_sources, "The same for evaluation; never trained on", "SOURCE", kConduct);
+  t.Value(
+      "columns", &o.columns,
+      "Names of the columns of records where they are others: text=, prompt=, completion=, messages=", "KIND=NAME,...");
+  t.Value("packing", Choice(&o.packing, {"masked", "joined", "none"}),
+          "Documents back to back but apart, as one stream, or one per sequence");
+  t.Value("pair-format", Choice(&o.pair_format, {"mixed", "chat", "raw"}),
+          "Prompts with completions: as chats and plainly in turn, as chats, or as they are");
+  t.Value("loss-on-prompts", &o.loss_on_prompts, "Prompts and the turns of others are in the loss, too");
+  t.Value("strict-data", &o.strict_data, "A bad row ends the run instead of being counted, named and left out");
+  t.Number("max-row-bytes", &o.max_row_bytes, 1024, 0x1p32, "Longest line of records");
 
   t.Section("Run");
   t.Value("run", &o.run_directory, "Checkpoints, caches and log.jsonl", "DIR", kConduct);
@@ -203,13 +214,13 @@ std::string TrainOption::key() const {
 
 std::string TrainOption::type_name() const {
   if (!type.empty()) return type;
-  return std::visit(
-      Overloaded{[](bool*) { return std::string(); }, [](int*) { return std::string("N"); },
-                 [](uint64_t*) { return std::string("N"); }, [](float*) { return std::string("X"); },
-                 [](double*) { return std::string("X"); }, [](std::vector<double>*) { return std::string("X,X,..."); },
-                 [](const ChoiceField& c) { return fmt::format("{}", fmt::join(c.names, "|")); },
-                 [](auto*) { return std::string("TEXT"); }},
-      field);
+  return std::visit(Overloaded{[](bool*) { return std::string(); }, [](int*) { return std::string("N"); },
+                               [](int64_t*) { return std::string("N"); }, [](uint64_t*) { return std::string("N"); },
+                               [](float*) { return std::string("X"); }, [](double*) { return std::string("X"); },
+                               [](std::vector<double>*) { return std::string("X,X,..."); },
+                               [](const ChoiceField& c) { return fmt::format("{}", fmt::join(c.names, "|")); },
+                               [](auto*) { return std::string("TEXT"); }},
+                    field);
 }
 
 bool TrainOption::is_list() const {
@@ -231,7 +242,7 @@ std::vector<std::string> TrainOption::words() const {
                                },
                                [](std::vector<TrainSource>* v) {
                                  Words words;
-                                 for (const TrainSource& s : *v) words.push_back(FormatTrainSource(s));
+                                 for (const TrainSource& s : *v) words.push_back(s.path);
                                  return words;
                                },
                                [](const ChoiceField& c) { return Words{c.names[c.get()]}; },
@@ -252,42 +263,42 @@ void SetOption(const TrainOption& option, const std::vector<std::string>& words,
   if (!option.is_list() && words.size() != 1) {
     FailValue(origin, name, "one value", fmt::format("{}", fmt::join(words, ",")));
   }
-  std::visit(Overloaded{[&](bool* v) {
-                          if (words[0] != "true" && words[0] != "false")
-                            FailValue(origin, name, "true or false", words[0]);
-                          *v = words[0] == "true";
-                        },
-                        [&](int* v) { *v = ParseInteger(words[0], option.low, option.high, origin, name); },
-                        [&](uint64_t* v) {
-                          const auto value = ParseWhole<uint64_t>(words[0]);
-                          if (!value) FailValue(origin, name, "an integer in [0, 2^64)", words[0]);
-                          *v = *value;
-                        },
-                        [&](float* v) {
-                          *v = static_cast<float>(ParseNumber(words[0], option.low, option.high, origin, name));
-                        },
-                        [&](double* v) { *v = ParseNumber(words[0], option.low, option.high, origin, name); },
-                        [&](std::string* v) { *v = words[0]; }, [&](std::vector<std::string>* v) { *v = words; },
-                        [&](std::vector<double>* v) {
-                          std::vector<double> values;
-                          for (const std::string& w : words) {
-                            values.push_back(ParseNumber(w, option.low, option.high, origin, name));
-                          }
-                          *v = values;
-                        },
-                        [&](std::vector<TrainSource>* v) {
-                          std::vector<TrainSource> sources;
-                          for (const std::string& w : words) sources.push_back(ParseTrainSource(w, origin, name));
-                          *v = sources;
-                        },
-                        [&](const ChoiceField& c) {
-                          const auto found = std::find(c.names.begin(), c.names.end(), words[0]);
-                          if (found == c.names.end()) {
-                            FailValue(origin, name, fmt::format("one of {}", fmt::join(c.names, ", ")), words[0]);
-                          }
-                          c.set(static_cast<size_t>(found - c.names.begin()));
-                        }},
-             option.field);
+  std::visit(
+      Overloaded{
+          [&](bool* v) {
+            if (words[0] != "true" && words[0] != "false") FailValue(origin, name, "true or false", words[0]);
+            *v = words[0] == "true";
+          },
+          [&](int* v) { *v = ParseInteger<int>(words[0], option.low, option.high, origin, name); },
+          [&](int64_t* v) { *v = ParseInteger<int64_t>(words[0], option.low, option.high, origin, name); },
+          [&](uint64_t* v) {
+            const auto value = ParseWhole<uint64_t>(words[0]);
+            if (!value) FailValue(origin, name, "an integer in [0, 2^64)", words[0]);
+            *v = *value;
+          },
+          [&](float* v) { *v = static_cast<float>(ParseNumber(words[0], option.low, option.high, origin, name)); },
+          [&](double* v) { *v = ParseNumber(words[0], option.low, option.high, origin, name); },
+          [&](std::string* v) { *v = words[0]; }, [&](std::vector<std::string>* v) { *v = words; },
+          [&](std::vector<double>* v) {
+            std::vector<double> values;
+            for (const std::string& w : words) {
+              values.push_back(ParseNumber(w, option.low, option.high, origin, name));
+            }
+            *v = values;
+          },
+          [&](std::vector<TrainSource>* v) {
+            std::vector<TrainSource> sources;
+            for (const std::string& w : words) sources.push_back(ParseTrainSource(w, origin, name));
+            *v = sources;
+          },
+          [&](const ChoiceField& c) {
+            const auto found = std::find(c.names.begin(), c.names.end(), words[0]);
+            if (found == c.names.end()) {
+              FailValue(origin, name, fmt::format("one of {}", fmt::join(c.names, ", ")), words[0]);
+            }
+            c.set(static_cast<size_t>(found - c.names.begin()));
+          }},
+      option.field);
 }
 
 nlohmann::json ResultOptionsJson(const TrainOptions& options) {
@@ -319,13 +330,6 @@ TrainSource ParseTrainSource(const std::string& text, const std::string& origin,
   source.end =
       ParseNumber(dash == std::string::npos ? "" : range.substr(dash + 1), source.begin, 1, origin, name + " end");
   return source;
-}
-
-std::string FormatTrainSource(const TrainSource& source) {
-  if (source.begin == 0 && source.end == 1) {
-    return source.weight == 1 ? source.path : fmt::format("{}@{}", source.path, source.weight);
-  }
-  return fmt::format("{}@{}@{}-{}", source.path, source.weight, source.begin, source.end);
 }
 
 }  // namespace gateskip

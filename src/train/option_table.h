@@ -21,8 +21,9 @@ struct ChoiceField {
   std::function<void(size_t)> set;
 };
 
-using OptionField = std::variant<bool*, int*, uint64_t*, float*, double*, std::string*, std::vector<std::string>*,
-                                 std::vector<double>*, std::vector<TrainSource>*, ChoiceField>;
+using OptionField =
+    std::variant<bool*, int*, int64_t*, uint64_t*, float*, double*, std::string*, std::vector<std::string>*,
+                 std::vector<double>*, std::vector<TrainSource>*, ChoiceField>;
 
 enum class OptionEffect {
   kResult,   // changes the result: a resumed run must have the same value
@@ -43,7 +44,7 @@ struct TrainOption {
   bool is_list() const;
   // One value per occurrence of the flag; the other lists are one word with commas.
   bool is_repeated() const;
-  // The value as words that Set reads back: one for scalars, one per element for lists.
+  // The value as words that SetOption reads back: one for scalars, one per element for lists. Of sources the paths.
   std::vector<std::string> words() const;
 };
 
@@ -60,6 +61,5 @@ nlohmann::json ResultOptionsJson(const TrainOptions& options);
 
 // "PATH", "PATH@WEIGHT" or "PATH@WEIGHT@BEGIN-END", BEGIN and END as shares of the file's documents. Throws as above.
 TrainSource ParseTrainSource(const std::string& text, const std::string& origin, const std::string& name);
-std::string FormatTrainSource(const TrainSource& source);
 
 }  // namespace gateskip

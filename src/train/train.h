@@ -11,16 +11,25 @@
 #include <vector>
 
 #include "io/adapter.h"
+#include "text/document_encoder.h"
 
 namespace gateskip {
 
-// A text file (.txt, .md: cut into pieces at line ends) or records (.jsonl, .json array: fields `text`, or a
-// prompt and an answer under question+answer, prompt+completion or instruction+output).
+// A text file (.txt, .md and any other name) or records (.jsonl, .json): chats, texts, or prompts with their answers;
+// text/document.h has the columns, docs/training_data.md the rules.
 struct TrainSource {
   std::string path;
   double weight = 1.0;  // share of the training sequences, relative to the other sources
   double begin = 0.0;   // the part of the file that is used, as shares of its documents in file order
   double end = 1.0;
+  RecordFields fields = {};  // columns of records under other names
+};
+
+// How documents become sequences of equal length.
+enum class Packing {
+  kMasked,  // back to back; attention and positions stay within a document, a long one goes on in another sequence
+  kJoined,  // back to back as one stream: attention crosses documents, positions run through
+  kNone,    // one document per sequence, cut to its length or padded
 };
 
 // How the rows of a step are chosen to skip.
@@ -62,6 +71,14 @@ struct TrainOptions {
   // Base parameters that are trained beside the adapter's: "" none, "all", or a regular expression (RE2) that
   // matches whole GGUF tensor names, "blk\\.2[0-9]\\.ffn_.*".
   std::string train_base;
+
+  // The text.
+  std::vector<std::string> columns;  // "prompt=query": names for the sources that have none of their own
+  Packing packing = Packing::kMasked;
+  PairFormat pair_format = PairFormat::kMixed;
+  bool loss_on_prompts = false;               // prompts and the turns of others are in the loss, too
+  bool strict_data = false;                   // a bad row ends the run; otherwise it is counted, named and left out
+  int64_t max_row_bytes = int64_t{64} << 20;  // of a line of records; a longer one is a bad row
 
   // The adapter.
   GateKind gate_kind = GateKind::kScalar;
@@ -143,6 +160,9 @@ struct TrainOptions {
   int sample_tokens = 32;
   double sample_budget = 0.25;
 };
+
+// TrainOptions::columns as names. Throws Error(kInvalidArgument).
+RecordFields ColumnsOf(const std::vector<std::string>& columns);
 
 // Throws Error(kInvalidArgument) naming the first option that is out of range.
 void ValidateTrainOptions(const TrainOptions& options);

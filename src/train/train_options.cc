@@ -14,6 +14,16 @@ namespace {
 
 constexpr const char* kOrigin = "train";
 
+void CheckSource(const TrainSource& s) {
+  if (!(s.weight >= 1e-6 && s.weight <= 1e6) || !(s.begin >= 0 && s.begin <= s.end && s.end <= 1)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] source {}: expected a weight in [1e-6, 1e6] and 0 <= begin <= end <= 1, found {}, {} and {}; change "
+         "them",
+         s.path, s.weight, s.begin, s.end);
+  }
+  ValidateRecordFields(s.fields);
+}
+
 void CheckRelations(const TrainOptions& o) {
   if (o.always_run_positions >= o.sequence_length) {
     Fail(ErrorCode::kInvalidArgument,
@@ -39,6 +49,30 @@ void CheckRelations(const TrainOptions& o) {
 
 }  // namespace
 
+RecordFields ColumnsOf(const std::vector<std::string>& columns) {
+  RecordFields fields;
+  const struct {
+    std::string_view kind;
+    std::string RecordFields::*name;
+  } kKinds[] = {{"text", &RecordFields::text},
+                {"prompt", &RecordFields::prompt},
+                {"completion", &RecordFields::completion},
+                {"messages", &RecordFields::messages}};
+  for (const std::string& column : columns) {
+    const size_t equals = column.find('=');
+    const auto kind = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                   [&](const auto& k) { return k.kind == column.substr(0, equals); });
+    if (equals == std::string::npos || equals + 1 == column.size() || kind == std::end(kKinds)) {
+      Fail(ErrorCode::kInvalidArgument,
+           "[train] columns: expected text=, prompt=, completion= or messages= with a name, found '{}'; correct it",
+           column.substr(0, 64));
+    }
+    fields.*kind->name = column.substr(equals + 1);
+  }
+  ValidateRecordFields(fields);
+  return fields;
+}
+
 void ValidateTrainOptions(const TrainOptions& options) {
   TrainOptions copy = options;
   if (copy.model_path.empty() || copy.run_directory.empty() || copy.sources.empty()) {
@@ -46,7 +80,14 @@ void ValidateTrainOptions(const TrainOptions& options) {
          "[train] options: expected a model, a run directory and at least one text, found some of them empty; see "
          "`gateskip train --help`");
   }
-  for (const TrainOption& option : OptionTable(copy)) SetOption(option, option.words(), kOrigin, option.key());
+  for (const TrainOption& option : OptionTable(copy)) {
+    if (std::holds_alternative<std::vector<TrainSource>*>(option.field)) continue;
+    SetOption(option, option.words(), kOrigin, option.key());
+  }
+  for (const auto* sources : {&options.sources, &options.heldout_sources}) {
+    for (const TrainSource& source : *sources) CheckSource(source);
+  }
+  ColumnsOf(options.columns);
   constexpr std::array<const char*, 7> kTargets = {"attn_q",   "attn_k", "attn_v",  "attn_output",
                                                    "ffn_gate", "ffn_up", "ffn_down"};
   for (const std::string& target : options.lora_targets) {

@@ -60,6 +60,7 @@ class Trainer {
   std::string OptionsHash() const;  // of everything that changes the result
   void WriteFinalAdapter();
   nlohmann::json Provenance() const;
+  nlohmann::json DataEvent() const;
 
   TrainOptions options_;
   TrainObserver& observer_;

@@ -70,6 +70,11 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
       guard_(options.loss_spike),
       best_loss_(std::numeric_limits<double>::max()) {
   ValidateTrainOptions(options_);
+  for (auto* sources : {&options_.sources, &options_.heldout_sources}) {
+    for (TrainSource& source : *sources) {
+      if (source.fields == RecordFields()) source.fields = ColumnsOf(options_.columns);
+    }
+  }
   at::set_num_threads(options_.threads);
   file_ = GgufFile::Open(options_.model_path);
   lock_ = std::make_unique<RunLock>(options_.run_directory);
@@ -78,7 +83,7 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
 
 TrainBatch Trainer::Batch(int64_t first_sequence, int64_t count) {
   std::vector<TrainSequence> sequences;
-  for (int64_t i = 0; i < count; ++i) sequences.push_back(Plain(data_->Sequence(first_sequence + i)));
+  for (int64_t i = 0; i < count; ++i) sequences.push_back(data_->Sequence(first_sequence + i));
   return MakeBatch(sequences);
 }
 
@@ -87,7 +92,10 @@ void Trainer::BuildModel() {
   const at::ScalarType compute = options_.float32 ? at::kFloat : at::kBFloat16;
   base_ = LoadBaseModel(*file_, compute, options_.sequence_length, DeviceOf(options_.device));
   tokenizer_ = Tokenizer::FromGguf(*file_);
-  data_ = std::make_unique<TrainData>(options_.sources, *tokenizer_, options_.sequence_length, options_.seed);
+  data_ = std::make_unique<TrainData>(options_.sources, *tokenizer_, DataOptionsOf(options_));
+  for (const SourceReport& report : data_->reports()) {
+    for (const std::string& line : report.Lines()) observer_.OnMessage(line);
+  }
   observer_.OnMessage(
       fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
   if (!options_.resume && HasCheckpoints(options_.run_directory)) {
@@ -99,12 +107,27 @@ void Trainer::BuildModel() {
   if (!options_.resume || !Resume()) StartFresh();
 }
 
+Json Trainer::DataEvent() const {
+  Json files = Json::array();
+  int64_t tokens = 0;
+  for (size_t i = 0; i < data_->reports().size(); ++i) {
+    const SourceReport& report = data_->reports()[i];
+    tokens += report.tokens;
+    files.push_back({{"path", options_.sources[i].path},
+                     {"rows", report.rows.rows},
+                     {"used", report.rows.used},
+                     {"skipped", report.rows.skipped}});
+  }
+  return {{"event", "data"}, {"files", files}, {"tokens", tokens}};
+}
+
 void Trainer::BuildEvaluator() {
   if (options_.heldout_sources.empty()) return;
-  TrainData heldout(options_.heldout_sources, *tokenizer_, options_.sequence_length, 0);
-  std::vector<TrainSequence> sequences;
-  for (auto& ids : heldout.InTurn(options_.eval_sequences)) sequences.push_back(Plain(ids));
-  evaluator_ = std::make_unique<Evaluator>(*model_, *cost_, MakeBatch(sequences), options_);
+  DataOptions data = DataOptionsOf(options_);
+  data.seed = 0;
+  TrainData heldout(options_.heldout_sources, *tokenizer_, data);
+  evaluator_ =
+      std::make_unique<Evaluator>(*model_, *cost_, MakeBatch(heldout.InTurn(options_.eval_sequences)), options_);
 }
 
 AdapterConfig Trainer::StartConfig() const {
@@ -182,6 +205,7 @@ void Trainer::StartFresh() {
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
   start.update({{"data_sha256", data_->sha256()}, {"options", ResultOptionsJson(options_)}});
+  Log(DataEvent());
   Log(start);
   InitialThresholds();
   BuildEvaluator();
