@@ -16,16 +16,16 @@ std::atomic<std::atomic<bool>*> active_flag{nullptr};
 std::atomic<int> received{0};
 static_assert(std::atomic<Engine*>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
-constexpr int kInterruptedStatus = 130;
+constexpr int kSignalStatus = 128;  // plus its number, as shells have it: 130 after SIGINT
 
 extern "C" void OnSignal(int signal) {
   Engine* engine = active_engine.load();
   std::atomic<bool>* flag = active_flag.load();
   const bool again = received.exchange(signal) != 0;
-  if ((engine == nullptr && flag == nullptr) || (again && signal == SIGINT)) {
+  if ((engine == nullptr && flag == nullptr) || again) {
     const ssize_t ignored = write(STDERR_FILENO, "\n", 1);
     static_cast<void>(ignored);
-    _exit(kInterruptedStatus);
+    _exit(kSignalStatus + signal);
   }
   if (engine != nullptr) engine->Cancel();
   if (flag != nullptr) flag->store(true);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ctrl-C. The first one asks the running call to end (Engine::Cancel or a flag), so that what was produced so
-// far is shown; the second one, or one while nothing can be cancelled, leaves at once with status 130.
+// Ctrl-C, and SIGTERM where a flag is set for it. The first one asks the running call to end (Engine::Cancel or a
+// flag), so that what was produced so far is shown or saved; a second one of either, or one while nothing can be
+// cancelled, leaves at once with status 128 + its number.
 #pragma once
 
 #include <atomic>

@@ -84,6 +84,7 @@ int ReportError(ErrorCode code, const std::string& message, bool json) {
 
 int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed reader shows as a failed write, which ends the run quietly
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that reaches its limit is a failed write, too
   CLI::App app(
       "Run and train language models whose tokens skip attention and MLP branches.\n"
       "The budget is the share of the ungated model's layer cost to save, net of what the gates cost.",

@@ -140,11 +140,16 @@ void PutInPlace(const std::string& temporary, const std::string& target) {
     errno = reason;
     FailIo(path, "put the new one in place");
   }
+  GS_KILL_POINT(kDirectoryRenamed);
   SyncParentOr(path, [&] {
     Files().Rename(path, temporary);
     Files().Rename(old, path);
   });
   RemoveTree(old);
+  try {
+    SyncDirectory(ParentOf(path));  // or SweepTemporaries may one day find two of them, and this one emptied
+  } catch (const Error&) {          // the new one is there and durable all the same
+  }
 }
 
 }  // namespace

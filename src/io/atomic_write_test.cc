@@ -9,10 +9,13 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <random>
 #include <stdexcept>
 #include <thread>
 
+#include "io/testing/crash_disk.h"
 #include "io/testing/expect_error.h"
+#include "io/testing/failing_ops.h"
 #include "io/testing/temp_directory.h"
 
 namespace gateskip::testing {
@@ -132,6 +135,95 @@ TEST(WriteDirectoryAtomically, RefusedPlacesAreLeftAlone) {
   fs::create_symlink("nowhere", directory / "link");
   ExpectError([&] { WriteDirectoryAtomically(directory / "link", fill); }, ErrorCode::kIo, "put the new one in place");
   EXPECT_EQ(directory.Names(), Names{"link"});
+}
+
+std::string Inside(const std::string& path) { return ReadBack(fs::is_directory(path) ? path + "/inside" : path); }
+
+// A way to put `text` at `path`, and whether the file system can swap directories.
+struct Way {
+  const char* name;
+  void (*write)(const std::string& path, std::string_view text);
+  bool exchange;
+};
+const Way kWays[] = {
+    {"file", [](const std::string& path, std::string_view text) { WriteFileAtomically(path, AsBytes(text)); }, true},
+    {"directory",
+     [](const std::string& path, std::string_view text) {
+       WriteDirectoryAtomically(path, [&](const std::string& t) { FillWith(t, text); });
+     },
+     true},
+    {"directory, two renames",
+     [](const std::string& path, std::string_view text) {
+       WriteDirectoryAtomically(path, [&](const std::string& t) { FillWith(t, text); });
+     },
+     false},
+};
+
+TEST(AtomicWrite, WhicheverCallFailsTheOldOneStays) {
+  for (const Way& way : kWays) {
+    for (const bool exists : {false, true}) {
+      int refused = 0;
+      for (int nth = 1;; ++nth) {
+        SCOPED_TRACE(std::string(way.name) + ", call " + std::to_string(nth));
+        const TempDirectory directory;
+        const std::string path = directory / "x";
+        FailingOps ops;
+        ops.exchange = way.exchange;
+        const ScopedFileOps scoped(ops);
+        if (exists) way.write(path, "old");
+        ops.nth = ops.calls() + nth;
+        try {
+          way.write(path, "new");
+          EXPECT_EQ(Inside(path), "new");
+          break;
+        } catch (const Error& e) {
+          EXPECT_EQ(e.code(), ErrorCode::kIo);
+          ++refused;
+        }
+        // The file's last step, the fsync of the folder, fails when the new one is there already: it says so.
+        const bool there = std::string_view(way.name) == "file" && ReadBack(path) == "new";
+        EXPECT_EQ(there, std::string_view(way.name) == "file" && nth > 4) << "open, write, fsync and rename come first";
+        EXPECT_EQ(directory.Names(), exists || there ? Names{"x"} : Names{});
+        if (exists && !there) {
+          EXPECT_EQ(Inside(path), "old");
+        }
+        ASSERT_FALSE(HasFailure());
+      }
+      EXPECT_GE(refused, 6);
+    }
+  }
+}
+
+// Where the file system cannot swap, a power cut may leave the old directory under its other name only.
+TEST(AtomicWrite, WhereverThePowerGoesTheOldOrTheNewIsThere) {
+  for (const Way& way : kWays) {
+    const TempDirectory directory;
+    RecordingOps ops(directory.path(), way.exchange);
+    {
+      const ScopedFileOps scoped(ops);
+      for (const char* text : {"0", "1", "2"}) {
+        way.write(directory / "x", text);
+        ops.Mark();
+      }
+    }
+    std::mt19937 random(3);
+    int done = 0;
+    for (size_t count = 0; count <= ops.events().size(); ++count) {
+      if (count > 0 && ops.events()[count - 1].kind == DiskEvent::Kind::kMark) ++done;
+      for (int i = 0; i < 20; ++i) {
+        SCOPED_TRACE(std::string(way.name) + " after " + std::to_string(count) + ", try " + std::to_string(i));
+        const TempDirectory crashed;
+        CrashDisk(ops.events(), count, static_cast<CrashMode>(i % kNumCrashModes), random).WriteTo(crashed.path());
+        SweepTemporaries(crashed.path());
+        const std::string found = fs::exists(crashed / "x") ? Inside(crashed / "x") : "none";
+        const std::string last = done > 0 ? std::to_string(done - 1) : "none";
+        EXPECT_TRUE(found == last || found == std::to_string(done)) << found << " after " << done;
+        EXPECT_EQ(crashed.Names(), found == "none" ? Names{} : Names{"x"});
+        ASSERT_FALSE(HasFailure());
+      }
+    }
+    EXPECT_EQ(done, 3);
+  }
 }
 
 TEST(WriteDirectoryAtomically, AReaderSeesOneOrTheOtherAtEveryMoment) {

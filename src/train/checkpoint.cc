@@ -221,7 +221,9 @@ void WriteCheckpoint(const Checkpoint& checkpoint, const std::string& run_direct
   });
   GS_KILL_POINT(kDirectoryDurable);
   WriteHint(run_directory, kLatestHint, checkpoint.step);
-  if (retention.best_step >= 0) WriteHint(run_directory, kBestHint, retention.best_step);
+  if (retention.best_step >= 0 && HintedBestStep(run_directory) != retention.best_step) {
+    WriteHint(run_directory, kBestHint, retention.best_step);
+  }
   GS_KILL_POINT(kHintsWritten);
   Prune(run_directory, checkpoint.step, retention);
   GS_KILL_POINT(kPruned);

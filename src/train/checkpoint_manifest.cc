@@ -2,6 +2,7 @@
 #include "train/checkpoint_manifest.h"
 
 #include <limits>
+#include <utility>
 
 #include "base/check.h"
 #include "io/json.h"
@@ -30,7 +31,12 @@ ManifestEntry ParseEntry(const Json& files, const char* name, const std::string&
   if (bytes < 0) {
     Fail(ErrorCode::kCorruptData, "[{}] {}: expected its size, found {}; the manifest is damaged", origin, name, bytes);
   }
-  return {static_cast<uint64_t>(bytes), GetString(entry, "sha256", origin)};
+  std::string sha256 = GetString(entry, "sha256", origin);
+  if (sha256.size() != 64 || sha256.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    Fail(ErrorCode::kCorruptData,
+         "[{}] {}: expected a SHA-256 of 64 digits, found another text; the manifest is damaged", origin, name);
+  }
+  return {static_cast<uint64_t>(bytes), std::move(sha256)};
 }
 
 }  // namespace

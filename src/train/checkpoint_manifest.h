@@ -20,7 +20,7 @@ inline constexpr const char* kManifestFile = "manifest.json";
 
 struct ManifestEntry {
   uint64_t bytes = 0;
-  std::string sha256;
+  std::string sha256;  // 64 lower-case digits
 };
 
 struct Manifest {

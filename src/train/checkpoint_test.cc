@@ -69,10 +69,12 @@ TEST(Checkpoint, TheFirstFormatIsRead) {
 }
 
 TEST(Checkpoint, AVersionToComeIsRefused) {
-  const std::string now = SerializeManifest({7, {1, "a"}, {2, "b"}});
+  const std::string a(64, 'a');
+  const std::string b(64, 'b');
+  const std::string now = SerializeManifest({7, {1, a}, {2, b}});
   const Manifest parsed = ParseManifest(now, "m");
   EXPECT_EQ(parsed.step, 7);
-  EXPECT_EQ(parsed.tensors.sha256 + parsed.state.sha256, "ab");
+  EXPECT_EQ(parsed.tensors.sha256 + parsed.state.sha256, a + b);
   std::string later = now;
   later.replace(later.find("\"format_version\": 1"), 19, "\"format_version\": 2");
   ExpectError([&] { ParseManifest(later, "m"); }, ErrorCode::kUnsupported, "format version 1, found 2");
