@@ -107,6 +107,7 @@ int Main(int argc, char** argv) {
     AddData(app, command);
     AddTrain(app, command);
     AddCalibrate(app, command);
+    AddReport(app, command);
     if (argc < 2) {
       fmt::print(stderr, "{}", app.help());
       return ExitCode(ErrorCode::kInvalidArgument);

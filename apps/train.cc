@@ -14,9 +14,9 @@
 #include "command.h"
 #include "flags.h"
 #include "interrupt.h"
-#include "report.h"
 #include "terminal.h"
 #include "train/config_file.h"
+#include "train_console.h"
 #include "train_module.h"
 
 namespace gateskip::cli {
@@ -31,66 +31,6 @@ struct TrainCommand {
   std::string config;
   bool print_config = false;
   bool json = false;
-};
-
-// Progress on stderr; with --json one object per line on stdout as well.
-class Console : public TrainObserver {
- public:
-  Console(int steps, bool json, std::atomic<bool>& cancelled)
-      : bar_("training"), steps_(steps), json_(json), cancelled_(cancelled) {}
-
-  void OnMessage(const std::string& message) override {
-    bar_.Clear();
-    fmt::print(stderr, "{}\n", Printable(message));
-  }
-
-  void OnStep(const TrainProgress& p) override {
-    bar_.Update(static_cast<size_t>(p.step), static_cast<size_t>(steps_), "",
-                fmt::format("{:.0f} tok/s  loss {:.4f}  lr {:.2f}  net {:.1f} % of {:.1f} %", p.tokens_per_second,
-                            p.loss, p.learning_rate, p.realised_saving * 100, p.requested_saving * 100));
-    if (!IsTerminal(stderr) && (p.step % kPlainEvery == 0 || p.step == p.steps)) {
-      fmt::print(stderr, "step {}/{}  loss {:.4f}  {:.0f} tok/s  net {:.1f} % of {:.1f} %\n", p.step, p.steps, p.loss,
-                 p.tokens_per_second, p.realised_saving * 100, p.requested_saving * 100);
-    }
-    if (json_) {
-      PrintJson({{"step", p.step},
-                 {"steps", p.steps},
-                 {"loss", p.loss},
-                 {"learning_rate", p.learning_rate},
-                 {"gradient_norm", p.gradient_norm},
-                 {"requested_saving", p.requested_saving},
-                 {"realised_saving", p.realised_saving},
-                 {"tokens_per_second", p.tokens_per_second},
-                 {"tokens", p.tokens},
-                 {"bad_steps", p.bad_steps}});
-    }
-  }
-
-  void OnEvaluation(const TrainEvaluation& e) override {
-    bar_.Clear();
-    std::string line = fmt::format("step {}: held-out NLL {:.4f} ungated", e.step, e.base_nll);
-    for (size_t i = 0; i < e.budgets.size() && i < e.nll.size() && i < e.net_saving.size(); ++i) {
-      line += fmt::format(", {:.4f} at {:g} % (net {:.1f} %)", e.nll[i], e.budgets[i] * 100, e.net_saving[i] * 100);
-    }
-    fmt::print(stderr, "{}\n", line);
-    if (json_) {
-      PrintJson({{"evaluation",
-                  {{"step", e.step},
-                   {"base_nll", e.base_nll},
-                   {"budgets", e.budgets},
-                   {"nll", e.nll},
-                   {"net_saving", e.net_saving}}}});
-    }
-  }
-
-  bool Cancelled() override { return cancelled_.load(); }
-
- private:
-  static constexpr int kPlainEvery = 10;
-  ProgressBar bar_;
-  int steps_;
-  bool json_;
-  std::atomic<bool>& cancelled_;
 };
 
 TrainOptions MakeOptions(const TrainCommand& flags) {
@@ -125,7 +65,7 @@ int Run(const TrainCommand& flags) {
   ValidateTrainOptions(options);
   std::atomic<bool> cancelled{false};
   const InterruptFlag guard(cancelled);
-  Console console(options.steps, flags.json, cancelled);
+  TrainConsole console(options.steps, flags.json, cancelled);
   const TrainOutcome outcome = RunTrainModule(options, console);
   if (outcome == TrainOutcome::kFinished) {
     if (!options.adapter_directory.empty()) {

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report: the HTML page of a training run, from its log alone."""
+import html.parser
+import json
+import unittest
+
+import cli_case
+
+VOID = {"meta"}
+
+
+class Page(html.parser.HTMLParser):
+    """Text and tags of a page; what is not balanced is a failure of the test that reads it."""
+
+    def __init__(self, test, text):
+        super().__init__()
+        self.test, self.open, self.text, self.attributes = test, [], [], []
+        self.feed(text)
+        self.close()
+        test.assertEqual(self.open, [])
+
+    def handle_starttag(self, tag, attributes):
+        self.attributes += [name for name, _ in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.attributes += [name for name, _ in attributes]
+
+    def handle_endtag(self, tag):
+        self.test.assertTrue(self.open and self.open[-1] == tag, f"</{tag}> closes {self.open}")
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+def short_log():
+    events = [{"event": "start", "model": "<b>tiny", "gated": [True] * 4, "options": {"steps": 8, "seed": 1},
+               "changed": ["steps"]},
+              {"event": "eval", "step": 0, "base_nll": 3.0, "budgets": [0.0, 0.25], "nll": [3.0, 4.5],
+               "net_saving": [-0.01, 0.26]}]
+    for step in range(1, 9):
+        events.append({"event": "step", "step": step, "loss": None if step == 3 else 1 / step, "rate": 1.0,
+                       "gradient_norm": None if step == 3 else 0.5, "requested_saving": 0.25, "realised_saving": 0.24,
+                       "tokens_per_second": 512.0, "tokens": 64 * step, "seconds": 0.125 * step})
+    events.append({"event": "eval", "step": 8, "base_nll": 3.0, "budgets": [0.0, 0.25], "nll": [2.875, 3.75],
+                   "net_saving": [-0.01, 0.251]})
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+class ReportTest(cli_case.CliCase):
+    needs_models = False
+
+    def write_log(self, text):
+        run = self.folder / "run"
+        run.mkdir(exist_ok=True)
+        (run / "log.jsonl").write_text(text)
+        return run
+
+    def test_holds_the_numbers_of_the_log(self):
+        run = self.write_log(short_log() + '{"event":"step","st')
+        result = self.run_ok("report", "--run", run)
+        self.assertEqual(result.stdout.decode(), f"{run}/report.html\n")
+        text = (run / "report.html").read_text()
+        page = Page(self, text)
+        words = " ".join(page.text)
+        for number in ("<b>tiny", "8 of 8", "2.8750", "3.7500", "25.1 %", "+25.0", "42.52", "512", "1 damaged lines"):
+            self.assertIn(number, " ".join(words.split()))
+        for outside in ("src", "href"):
+            self.assertNotIn(outside, page.attributes)
+        self.assertNotIn("http", text)
+
+    def test_out_and_again(self):
+        run = self.write_log(short_log())
+        self.run_ok("report", "--run", run, "-o", self.folder / "page.html")
+        first = (self.folder / "page.html").read_bytes()
+        self.run_ok("report", "--run", run, "-o", self.folder / "page.html")
+        self.assertEqual((self.folder / "page.html").read_bytes(), first)
+        self.assertEqual(sorted(p.name for p in run.iterdir()), ["log.jsonl"])
+
+    def test_refusals(self):
+        self.assert_refused(cli_case.USAGE, "report", says="--run")
+        self.assert_refused(cli_case.USAGE, "report", "--run", "x", "--no-such-option", says="--no-such-option")
+        self.assert_refused(cli_case.NOT_FOUND, "report", "--run", "/no/such/run", says="--run")
+        log = self.fixtures / "log.jsonl"
+        self.addCleanup(log.unlink)
+        for text in ("", "\n\n", '{"event":"novel"}\n', "\x00" * 100):
+            log.write_text(text)
+            self.assert_refused(cli_case.CORRUPT, "report", "--run", self.fixtures, says="events of a training run")
+        log.write_text(short_log())
+        self.assert_refused(cli_case.IO, "report", "--run", self.fixtures, "-o", "/no/such/folder/page.html")
+
+
+if __name__ == "__main__":
+    unittest.main()
