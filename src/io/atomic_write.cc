@@ -48,31 +48,47 @@ std::string ParentOf(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
-void WriteAndSync(const std::string& path, std::span<const std::byte> bytes) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0) FailIo(path, "create it");
-  const auto fail = [&](const char* action) {
-    const int error = errno;
-    close(fd);
-    errno = error;
-    FailIo(path, action);
-  };
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) fail("write to it");
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-  if (fsync(fd) != 0) fail("sync it");
-  if (close(fd) != 0) FailIo(path, "close it");
-}
-
 }  // namespace
 
+FileWriter::FileWriter(const std::string& path)
+    : path_(path), fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {
+  if (fd_ < 0) FailIo(path_, "create it");
+}
+
+FileWriter::~FileWriter() {
+  if (fd_ >= 0) close(fd_);
+}
+
+void FileWriter::Write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) FailIo(path_, "write to it");
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void FileWriter::SyncAndClose() {
+  if (fsync(fd_) != 0) FailIo(path_, "sync it");
+  const int fd = fd_;
+  fd_ = -1;
+  if (close(fd) != 0) FailIo(path_, "close it");
+}
+
 void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes) {
+  WriteFileAtomically(path, [bytes](FileWriter& file) { file.Write(bytes); });
+}
+
+void WriteFileAtomically(const std::string& path, const std::function<void(FileWriter&)>& fill,
+                         const std::function<void(const std::string&)>& check) {
   const std::string temporary = TemporarySibling(path);
   try {
-    WriteAndSync(temporary, bytes);
+    {
+      FileWriter file(temporary);
+      fill(file);
+      file.SyncAndClose();
+    }
+    if (check) check(temporary);
     if (rename(temporary.c_str(), path.c_str()) != 0) FailIo(path, "replace it");
   } catch (...) {
     unlink(temporary.c_str());

@@ -59,6 +59,14 @@ uint64_t GetUint(const nlohmann::json& value, const std::string& origin, const s
   return value.get<uint64_t>();
 }
 
+uint64_t DataBytes(DType dtype, std::span<const int64_t> shape) {
+  uint64_t elements = 1;
+  for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
+  const std::optional<uint64_t> bytes = StorageBytes(dtype, elements);
+  GS_CHECK(GetDTypeInfo(dtype).block_elements == 1 && bytes.has_value());
+  return *bytes;
+}
+
 }  // namespace
 
 struct SafetensorsFile::Impl {
@@ -216,32 +224,39 @@ const std::map<std::string, TensorView>& SafetensorsFile::tensors() const { retu
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
 std::span<const std::byte> SafetensorsFile::header() const { return impl_->header; }
 
-std::vector<std::byte> SerializeSafetensors(const std::vector<SafetensorsEntry>& entries,
-                                            const std::map<std::string, std::string>& metadata) {
+std::vector<std::byte> SafetensorsHeader(std::span<const SafetensorsInfo> tensors,
+                                         const std::map<std::string, std::string>& metadata) {
   nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const SafetensorsEntry& entry : entries) {
-    uint64_t elements = 1;
-    for (const int64_t dim : entry.shape) elements *= static_cast<uint64_t>(dim);
-    GS_CHECK(!header.contains(entry.name) && GetDTypeInfo(entry.dtype).block_elements == 1 &&
-             StorageBytes(entry.dtype, elements) == entry.data.size());
-    header[entry.name] = {{"dtype", GetDTypeInfo(entry.dtype).name},
-                          {"shape", entry.shape},
-                          {"data_offsets", {offset, offset + entry.data.size()}}};
-    offset += entry.data.size();
+  for (const SafetensorsInfo& tensor : tensors) {
+    GS_CHECK(!header.contains(tensor.name));
+    const uint64_t end = offset + DataBytes(tensor.dtype, tensor.shape);
+    header[tensor.name] = {
+        {"dtype", GetDTypeInfo(tensor.dtype).name}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts 8-byte aligned, as the reference writes it
   const uint64_t length = text.size();
-  std::vector<std::byte> out(8 + text.size() + offset);
+  std::vector<std::byte> out(8 + text.size());
   std::memcpy(out.data(), &length, 8);
   std::memcpy(out.data() + 8, text.data(), text.size());
-  std::byte* data = out.data() + 8 + text.size();
+  return out;
+}
+
+std::vector<std::byte> SerializeSafetensors(const std::vector<SafetensorsEntry>& entries,
+                                            const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsInfo> infos;
+  size_t data_bytes = 0;
   for (const SafetensorsEntry& entry : entries) {
-    if (!entry.data.empty()) std::memcpy(data, entry.data.data(), entry.data.size());
-    data += entry.data.size();
+    GS_CHECK(DataBytes(entry.dtype, entry.shape) == entry.data.size());
+    infos.push_back({entry.name, entry.dtype, entry.shape});
+    data_bytes += entry.data.size();
   }
+  std::vector<std::byte> out = SafetensorsHeader(infos, metadata);
+  out.reserve(out.size() + data_bytes);
+  for (const SafetensorsEntry& entry : entries) out.insert(out.end(), entry.data.begin(), entry.data.end());
   return out;
 }
 

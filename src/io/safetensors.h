@@ -35,6 +35,17 @@ class SafetensorsFile {
   std::unique_ptr<Impl> impl_;
 };
 
+struct SafetensorsInfo {
+  std::string name;
+  DType dtype;  // kF32, kF16 or kBF16
+  std::vector<int64_t> shape;
+};
+
+// Everything before the data of a file that holds these tensors' data in this order, without gaps. For files that are
+// written piece by piece.
+std::vector<std::byte> SafetensorsHeader(std::span<const SafetensorsInfo> tensors,
+                                         const std::map<std::string, std::string>& metadata);
+
 struct SafetensorsEntry {
   std::string name;
   DType dtype;  // kF32, kF16 or kBF16
