@@ -23,5 +23,6 @@ void AddBench(CLI::App& app, Command& command);
 void AddData(CLI::App& app, Command& command);
 void AddTrain(CLI::App& app, Command& command);
 void AddCalibrate(CLI::App& app, Command& command);
+void AddExport(CLI::App& app, Command& command);
 
 }  // namespace gateskip::cli

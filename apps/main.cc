@@ -101,6 +101,7 @@ int ReportError(ErrorCode code, const std::string& message, bool json) {
 
 int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed reader shows as a failed write, which ends the run quietly
+  std::signal(SIGXFSZ, SIG_IGN);  // so does a file that grows beyond `ulimit -f`
   CLI::App app(
       "Run and train language models whose tokens skip attention and MLP branches.\n"
       "The budget is the share of the ungated model's layer cost to save, net of what the gates cost.",
@@ -123,6 +124,7 @@ int Main(int argc, char** argv) {
     AddData(app, command);
     AddTrain(app, command);
     AddCalibrate(app, command);
+    AddExport(app, command);
     if (argc < 2) {
       fmt::print(stderr, "{}", app.help());
       return ExitCode(ErrorCode::kInvalidArgument);

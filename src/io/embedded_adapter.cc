@@ -39,19 +39,24 @@ EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file) {
   return embedded;
 }
 
+void DropDeltas(Adapter* adapter) {
+  std::erase_if(adapter->tensors, [](const auto& entry) { return IsDelta(entry.first); });
+  adapter->config.lora_rank = 0;
+  adapter->config.lora_alpha = 0;
+  adapter->config.lora_targets.clear();
+}
+
 void EmbedAdapter(const Adapter& adapter, bool requantized, GgufWriter* writer) {
-  AdapterConfig config = adapter.config;
-  if (config.lora_rank > 0) {
-    writer->SetString(kDeltasKey, fmt::format("rank {}, alpha {:g}, {}", config.lora_rank, config.lora_alpha,
-                                              fmt::join(config.lora_targets, " ")));
+  const AdapterConfig& whole = adapter.config;
+  if (whole.lora_rank > 0) {
+    writer->SetString(kDeltasKey, fmt::format("rank {}, alpha {:g}, {}", whole.lora_rank, whole.lora_alpha,
+                                              fmt::join(whole.lora_targets, " ")));
   }
-  config.lora_rank = 0;
-  config.lora_alpha = 0;
-  config.lora_targets.clear();
-  writer->SetString(kConfigKey, AdapterConfigJson(config));
+  Adapter rest = adapter;
+  DropDeltas(&rest);
+  writer->SetString(kConfigKey, AdapterConfigJson(rest.config));
   writer->SetBool(kRequantizedKey, requantized);
-  for (const auto& [name, tensor] : adapter.tensors) {
-    if (IsDelta(name)) continue;
+  for (const auto& [name, tensor] : rest.tensors) {
     writer->AddTensor(std::string(kPrefix) + name, DType::kF32, tensor.shape,
                       std::as_bytes(std::span<const float>(tensor.values)));
   }

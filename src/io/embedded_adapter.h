@@ -33,5 +33,7 @@ void EmbedAdapter(const Adapter& adapter, bool requantized, GgufWriter* writer);
 
 // Whether a tensor of an adapter is part of a delta: "blk.{l}.{matrix}.lora_a" or ".lora_b".
 bool IsDelta(std::string_view name);
+// Leaves the rest of the adapter, for weights that the deltas are in already.
+void DropDeltas(Adapter* adapter);
 
 }  // namespace gateskip
