@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "base/check.h"
+#include "io/embedded_adapter.h"
 #include "terminal.h"
 
 namespace gateskip::cli {
@@ -180,6 +182,17 @@ void AddAdapterPath(CLI::App& app, PathFlags* flags, const std::string& help) {
   app.add_option("--adapter", flags->adapter, help)->envname("GATESKIP_ADAPTER")->type_name("DIR")->group("Model");
 }
 
+bool BringGates(const PathFlags& flags) {
+  if (!flags.adapter.empty()) return true;
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(flags.model, ignored)) return false;
+  try {
+    return HasEmbeddedAdapter(*GgufFile::Open(flags.model));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 void RequireModel(const PathFlags& flags) {
   if (!flags.model.empty()) return;
   Fail(ErrorCode::kInvalidArgument,
@@ -249,8 +262,7 @@ void AddBudgetList(CLI::App& app, std::vector<double>* budgets) {
 }
 
 void RequireAdapterFor(double budget, const PolicyFlags& policy, const EngineFlags& engine) {
-  const bool has_gates = !engine.paths.adapter.empty() && !engine.no_adapter;
-  if (budget == 0 || has_gates || policy.policy == "random") return;
+  if (budget == 0 || policy.policy == "random" || (!engine.no_adapter && BringGates(engine.paths))) return;
   Fail(ErrorCode::kInvalidArgument,
        "[command line] --budget {}: expected an adapter, found none; pass --adapter DIR or use --policy random",
        budget);

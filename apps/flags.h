@@ -49,6 +49,9 @@ struct PathFlags {
 };
 void AddModelPath(CLI::App& app, PathFlags* flags);
 void AddAdapterPath(CLI::App& app, PathFlags* flags, const std::string& help);
+// Whether gates come with these paths: an adapter, or a model file with one inside. A file that cannot be read brings
+// none; loading it says why.
+bool BringGates(const PathFlags& flags);
 // Throws Error(kInvalidArgument) that says how to get a model.
 void RequireModel(const PathFlags& flags);
 

@@ -7,12 +7,14 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/check.h"
 #include "command.h"
 #include "flags.h"
 #include "gate/cost_model.h"
 #include "io/adapter.h"
+#include "io/embedded_adapter.h"
 #include "io/gguf.h"
 #include "io/hub_directory.h"
 #include "io/safetensors.h"
@@ -90,6 +92,7 @@ struct ModelHeader {
   std::string fingerprint;
   std::vector<TensorView> tensors;
   std::map<std::string, std::string> metadata;
+  std::optional<Adapter> adapter;  // inside the model file
   std::vector<std::shared_ptr<const void>> files;
 };
 
@@ -102,6 +105,7 @@ ModelHeader ReadGgufHeader(const std::string& path) {
   for (const std::string_view key : file->Keys()) {
     header.metadata[std::string(key)] = file->DescribeValue(key, kMaxValueChars);
   }
+  if (HasEmbeddedAdapter(*file)) header.adapter = ReadEmbeddedAdapter(*file).adapter;
   header.files.push_back(file);
   return header;
 }
@@ -245,11 +249,13 @@ int Run(const InfoCommand& flags) {
                                  ? ReadDirectoryHeader(flags.paths.model)
                                  : ReadGgufHeader(flags.paths.model);
   Json body = {{"model", ModelJson(header)}};
-  std::optional<Adapter> adapter;
-  if (!flags.paths.adapter.empty()) {
-    adapter = ReadAdapter(flags.paths.adapter);
+  std::optional<Adapter> adapter = header.adapter;
+  const bool inside = flags.paths.adapter.empty();
+  if (!inside) adapter = ReadAdapter(flags.paths.adapter);
+  if (adapter) {
     body["adapter"] = AdapterJson(*adapter);
-    const bool fits = adapter->config.base_fingerprint == body["model"]["fingerprint"];
+    const bool fits = inside || adapter->config.base_fingerprint == body["model"]["fingerprint"];
+    body["adapter"]["inside_the_model"] = inside;
     body["adapter"]["fits_this_model"] = fits;
     if (fits) body["adapter"]["decision_cost"] = DecisionCost(CostModel(DimsOf(header.config), adapter->config));
   }

@@ -24,7 +24,7 @@ enum class ComputeType {
 
 struct EngineOptions {
   std::string model_path;    // a GGUF file or a hub-style directory
-  std::string adapter_path;  // an adapter directory; empty: the plain model
+  std::string adapter_path;  // an adapter directory; empty: the one inside the model file, if any, else the plain model
   int threads = 0;           // 0: one per core this process may use
   ComputeType compute = ComputeType::kFast;
   int context_length = 0;   // 0: the model's own, at most 8192. KV memory is taken page by page as it fills

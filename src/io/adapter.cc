@@ -342,28 +342,40 @@ Adapter ReadAdapter(const std::string& directory) {
 
 Adapter ParseAdapter(std::string_view config_json, const std::string& config_origin,
                      std::span<const std::byte> safetensors, const std::string& tensor_origin) {
+  const auto file = SafetensorsFile::Parse(safetensors, tensor_origin);
+  std::vector<std::string> names;
+  for (const auto& [name, view] : file->tensors()) names.push_back(name);
+  return AdapterFromTensors(
+      config_json, config_origin, [&](const std::string& name) { return file->FindTensor(name); }, names,
+      tensor_origin);
+}
+
+Adapter AdapterFromTensors(std::string_view config_json, const std::string& config_origin,
+                           const std::function<const TensorView*(const std::string&)>& find,
+                           const std::vector<std::string>& names, const std::string& tensor_origin) {
   Adapter adapter;
   adapter.config = ConfigFromJson(ParseJson(config_json, config_origin), config_origin);
-  const auto file = SafetensorsFile::Parse(safetensors, tensor_origin);
   const auto expected = ExpectedTensors(adapter.config);
   for (const auto& [name, shape] : expected) {
-    const TensorView* view = file->FindTensor(name);
+    const TensorView* view = find(name);
     if (view == nullptr || !ShapeFits(shape, view->shape)) {
       Fail(ErrorCode::kCorruptData, "[{}] tensor {}: expected shape {}, found {}; the adapter is incomplete",
            tensor_origin, name, json(shape).dump(), view == nullptr ? "no such tensor" : json(view->shape).dump());
     }
     adapter.tensors[name] = ReadTensor(*view, tensor_origin);
   }
-  for (const auto& [name, view] : file->tensors()) {
+  for (const std::string& name : names) {
     if (!expected.contains(name)) {
       Fail(ErrorCode::kCorruptData,
            "[{}] tensor {}: expected only what adapter_config.json calls for, found this one; the "
-           "two files do not belong together",
+           "two do not belong together",
            tensor_origin, name);
     }
   }
   return adapter;
 }
+
+std::string AdapterConfigJson(const AdapterConfig& config) { return ConfigToJson(config).dump(1) + "\n"; }
 
 void WriteAdapter(const Adapter& adapter, const std::string& directory, bool half_precision) {
   std::vector<SafetensorsEntry> entries;
@@ -389,7 +401,7 @@ void WriteAdapter(const Adapter& adapter, const std::string& directory, bool hal
     entries.push_back(std::move(entry));
   }
   const std::vector<std::byte> tensors = SerializeSafetensors(entries, {{"format", "gateskip"}});
-  const std::string config = ConfigToJson(adapter.config).dump(1) + "\n";
+  const std::string config = AdapterConfigJson(adapter.config);
   WriteDirectoryAtomically(directory, [&](const std::string& temporary) {
     const std::filesystem::path root = temporary;
     WriteFileAtomically((root / kConfigFile).string(), std::as_bytes(std::span<const char>(config)));

@@ -17,11 +17,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "tensor/tensor_view.h"
 
 namespace gateskip {
 
@@ -92,6 +95,14 @@ Adapter ReadAdapter(const std::string& directory);
 // The same of the two files' contents; the origins name them in messages.
 Adapter ParseAdapter(std::string_view config_json, const std::string& config_origin,
                      std::span<const std::byte> safetensors, const std::string& tensor_origin);
+
+// The same of a config and tensors that are in another container: `find` gives the tensors (nullptr when absent),
+// `names` all that the container holds for the adapter.
+Adapter AdapterFromTensors(std::string_view config_json, const std::string& config_origin,
+                           const std::function<const TensorView*(const std::string&)>& find,
+                           const std::vector<std::string>& names, const std::string& tensor_origin);
+// The text of adapter_config.json.
+std::string AdapterConfigJson(const AdapterConfig& config);
 
 // Writes into a temporary sibling, syncs, renames; an existing adapter at `directory` is replaced only at the
 // end. `half_precision` stores tensors as F16. Throws Error: kIo; kInvalidArgument for numbers that would not be

@@ -181,11 +181,19 @@ void FileWriter::SyncAndClose() {
 }
 
 void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes) {
+  WriteFileAtomically(path, [bytes](FileWriter& file) { file.Write(bytes); });
+}
+
+void WriteFileAtomically(const std::string& path, const std::function<void(FileWriter&)>& fill,
+                         const std::function<void(const std::string&)>& check) {
   const std::string temporary = Sibling(path, kTemporary);
   try {
-    FileWriter file(temporary);
-    file.Write(bytes);
-    file.SyncAndClose();
+    {
+      FileWriter file(temporary);
+      fill(file);
+      file.SyncAndClose();
+    }
+    if (check) check(temporary);
     if (Files().Rename(temporary, path) != 0) FailIo(path, "replace it");
   } catch (...) {
     Files().Unlink(temporary);

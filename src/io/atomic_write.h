@@ -32,6 +32,10 @@ class FileWriter {
 // Replaces `path`. Throws Error(kIo), and `path` is what it was; only if the last step fails, the fsync of the folder,
 // it is the new one, which a power cut may take back. No other file is left behind.
 void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes);
+// The same of a file too large for memory. When it is complete, `check` gets its temporary path and may refuse it by
+// throwing.
+void WriteFileAtomically(const std::string& path, const std::function<void(FileWriter&)>& fill,
+                         const std::function<void(const std::string&)>& check = nullptr);
 
 // Calls fill(temporary directory), which writes and syncs the files in it, then puts that directory in the place of
 // `path`. On failure the temporary one is removed and `path` is what it was.

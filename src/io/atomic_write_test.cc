@@ -76,6 +76,46 @@ TEST(WriteFileAtomically, AFullDiskLeavesTheOldFile) {
   EXPECT_EQ(directory.Names(), Names{"f"});
 }
 
+TEST(WriteFileAtomically, PiecesMakeOneFile) {
+  const TempDirectory directory;
+  const std::string path = directory / "f";
+  WriteFileAtomically(path, [](FileWriter& file) {
+    for (const char* piece : {"one", "", " two"}) file.Write(AsBytes(piece));
+  });
+  EXPECT_EQ(ReadBack(path), "one two");
+  EXPECT_EQ(directory.Names(), Names{"f"});
+}
+
+TEST(WriteFileAtomically, AFileThatIsRefusedNeverAppears) {
+  const TempDirectory directory;
+  const std::string path = directory.Write("f", "old");
+  std::string seen;
+  ExpectError(
+      [&] {
+        WriteFileAtomically(
+            path, [](FileWriter& file) { file.Write(AsBytes("new")); },
+            [&](const std::string& temporary) {
+              seen = ReadBack(temporary);
+              throw Error(ErrorCode::kMismatch, "[t] check: expected another, found new; stop");
+            });
+      },
+      ErrorCode::kMismatch, "found new");
+  EXPECT_EQ(seen, "new");
+  EXPECT_EQ(ReadBack(path), "old");
+  {
+    const FileSizeLimit limit(1000);
+    ExpectError(
+        [&] {
+          WriteFileAtomically(path, [](FileWriter& file) {
+            for (int i = 0; i < 20; ++i) file.Write(AsBytes(std::string(100, 'x')));
+          });
+        },
+        ErrorCode::kIo, "write to it");
+  }
+  EXPECT_EQ(ReadBack(path), "old");
+  EXPECT_EQ(directory.Names(), Names{"f"});
+}
+
 TEST(WriteFileAtomically, RefusedPlacesAreLeftAlone) {
   const TempDirectory directory;
   ExpectError([&] { WriteFileAtomically(directory / "absent/f", AsBytes("x")); }, ErrorCode::kIo, "create it");

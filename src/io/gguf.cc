@@ -170,6 +170,12 @@ std::vector<int64_t> GgufFile::GetInts(std::string_view key) const {
   return ints;
 }
 
+std::span<const std::byte> GgufFile::RawValue(std::string_view key) const {
+  const GgufValue* value = impl_->Find(key);
+  GS_CHECK(value != nullptr);
+  return value->raw;
+}
+
 std::string GgufFile::DescribeValue(std::string_view key, size_t max_chars) const {
   const GgufValue* value = impl_->Find(key);
   if (value == nullptr) return {};

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -59,6 +60,8 @@ class GgufFile {
   std::vector<std::string_view> GetStrings(std::string_view key) const;
   std::vector<float> GetFloats(std::string_view key) const;
   std::vector<int64_t> GetInts(std::string_view key) const;
+  // A value as it is in the file, its type in front, for GgufWriter::CopyValue. The key must be there.
+  std::span<const std::byte> RawValue(std::string_view key) const;
   std::string DescribeValue(std::string_view key, size_t max_chars) const;  // for `gateskip info`
 
   // Hints the kernel to drop the file pages behind a tensor that has been repacked (madvise); they come back on
@@ -75,7 +78,11 @@ class GgufFile {
   std::unique_ptr<Impl> impl_;
 };
 
-// Builds a GGUF v3 file in memory or on disk (temp + fsync + rename). Used by `merge`, quantise and tests.
+// Where bytes go piece by piece, and what gives them so.
+using ByteSink = std::function<void(std::span<const std::byte>)>;
+using ByteSource = std::function<void(const ByteSink& sink)>;
+
+// Builds a GGUF v3 file, in memory or on disk (temp + fsync + rename). Used by export and tests.
 class GgufWriter {
  public:
   GgufWriter();
@@ -87,11 +94,17 @@ class GgufWriter {
   void SetStrings(std::string_view key, const std::vector<std::string>& values);
   void SetFloats(std::string_view key, const std::vector<float>& values);
   void SetInt32s(std::string_view key, const std::vector<int32_t>& values);
+  // The value of a key of another file, whatever its type.
+  void CopyValue(const GgufFile& source, std::string_view key);
   // Shape row-major as in TensorView; the bytes are copied.
   void AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape,
                  std::span<const std::byte> data);
+  // `data` is called once per file that is written, and gives the tensor's bytes then: no tensor need be in memory.
+  void AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape, ByteSource data);
+
   std::vector<std::byte> Serialize() const;
-  void WriteFile(const std::string& path) const;
+  // `check`, if any, as in WriteFileAtomically.
+  void WriteFile(const std::string& path, const std::function<void(const std::string&)>& check = nullptr) const;
 
  private:
   struct Impl;

@@ -28,6 +28,7 @@ struct GgufValue {
   std::span<const std::byte> bytes;  // of a scalar or an array of scalars
   std::string_view string;
   std::vector<std::string_view> strings;
+  std::span<const std::byte> raw;  // the whole of it behind the key: type, then value
 };
 
 template <typename T>

@@ -200,7 +200,10 @@ void GgufFile::Impl::ParseKeyValues(GgufCursor* cursor, uint64_t count) {
            "[{}] key {}: expected 1 to {} printable ASCII characters, found {} bytes; the file is damaged", origin, i,
            kMaxNameBytes, key.size());
     }
-    if (!values.emplace(key, ParseValue(cursor, key)).second) {
+    const uint64_t begin = cursor->position();
+    GgufValue value = ParseValue(cursor, key);
+    value.raw = bytes.subspan(begin, cursor->position() - begin);
+    if (!values.emplace(key, std::move(value)).second) {
       Fail(ErrorCode::kCorruptData, "[{}] key {}: expected it once, found it twice; the file is damaged", origin, key);
     }
     keys.push_back(key);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "io/testing/deep_read.h"
@@ -136,6 +137,62 @@ TEST(Gguf, DescribesValues) {
   EXPECT_EQ(file->DescribeValue("t.strings", 20), "string[3]");
   EXPECT_EQ(file->DescribeValue("general.architecture", 2), "to...");
   EXPECT_EQ(file->DescribeValue("absent", 2), "");
+}
+
+// What the writer copies from a file is what it was, bit for bit, whatever its type.
+TEST(Gguf, TheWriterCopiesValues) {
+  for (const uint32_t version : {2, 3}) {
+    GgufBytes raw = GgufBytes::Valid();
+    raw.version = version;
+    const std::string bytes = raw.Build();
+    const auto source = Parse(bytes);
+    GgufWriter writer;
+    for (const std::string_view key : source->Keys()) writer.CopyValue(*source, key);
+    const std::vector<std::byte> copy = writer.Serialize();
+    const auto file = GgufFile::Parse(copy, "copy");
+    ASSERT_EQ(file->Keys(), source->Keys());
+    for (const std::string_view key : source->Keys()) {
+      EXPECT_TRUE(std::ranges::equal(file->RawValue(key), source->RawValue(key))) << key;
+      EXPECT_EQ(file->TypeOf(key), source->TypeOf(key));
+      EXPECT_EQ(file->DescribeValue(key, 100), source->DescribeValue(key, 100));
+    }
+    EXPECT_THROW(writer.CopyValue(*source, "absent"), Error);
+  }
+}
+
+// Tensors that are made while they are written: the same bytes in memory and on the disk, one call each.
+TEST(Gguf, TheWriterStreamsTensors) {
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  int calls = 0;
+  const auto build = [&](GgufWriter* writer, bool stream) {
+    writer->SetUint32("answer", 42);
+    const auto bytes = std::as_bytes(std::span<const float>(values));
+    if (stream) {
+      writer->AddTensor("a", DType::kF32, {2, 3}, [bytes, &calls](const ByteSink& sink) {
+        ++calls;
+        sink(bytes.first(4));
+        sink({});
+        sink(bytes.subspan(4));
+      });
+    } else {
+      writer->AddTensor("a", DType::kF32, {2, 3}, bytes);
+    }
+    writer->AddTensor("b", DType::kF32, {1}, bytes.first(4));
+  };
+  GgufWriter streamed;
+  GgufWriter copied;
+  build(&streamed, true);
+  build(&copied, false);
+  EXPECT_EQ(streamed.Serialize(), copied.Serialize());
+  const TempDirectory directory;
+  streamed.WriteFile(directory / "f.gguf");
+  EXPECT_EQ(ReadBack(directory / "f.gguf"),
+            std::string(reinterpret_cast<const char*>(copied.Serialize().data()), copied.Serialize().size()));
+  EXPECT_EQ(calls, 2);
+  GgufWriter wrong;
+  wrong.AddTensor("a", DType::kF32, {2}, [](const ByteSink& sink) { sink(std::vector<std::byte>(7)); });
+  EXPECT_THROW(wrong.WriteFile(directory / "g.gguf"), Error);
+  EXPECT_EQ(directory.Names(), std::set<std::string>{"f.gguf"});
 }
 
 TEST(Gguf, EveryTruncationIsRefused) {

@@ -52,6 +52,14 @@ uint32_t GgufNumber(DType dtype) {
   return 0;
 }
 
+uint64_t TensorBytes(DType dtype, const std::vector<int64_t>& shape) {
+  uint64_t elements = 1;
+  for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
+  const std::optional<uint64_t> bytes = StorageBytes(dtype, elements);
+  GS_CHECK(!shape.empty() && shape.back() % GetDTypeInfo(dtype).block_elements == 0 && bytes.has_value());
+  return *bytes;
+}
+
 }  // namespace
 
 struct GgufWriter::Impl {
@@ -59,7 +67,8 @@ struct GgufWriter::Impl {
     std::string name;
     DType dtype;
     std::vector<int64_t> shape;
-    std::vector<std::byte> data;
+    uint64_t bytes;
+    ByteSource data;
   };
   uint64_t num_values = 0;
   std::vector<std::byte> values;
@@ -75,6 +84,8 @@ struct GgufWriter::Impl {
     Put(&values, static_cast<uint32_t>(element));
     Put<uint64_t>(&values, count);
   }
+  std::vector<std::byte> Header() const;
+  void WriteTo(const ByteSink& sink) const;
 };
 
 GgufWriter::GgufWriter() : impl_(std::make_unique<Impl>()) {}
@@ -109,38 +120,70 @@ void GgufWriter::SetInt32s(std::string_view key, const std::vector<int32_t>& val
   for (const int32_t value : values) Put(&impl_->values, value);
 }
 
-void GgufWriter::AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape,
-                           std::span<const std::byte> data) {
-  uint64_t elements = 1;
-  for (const int64_t dim : shape) elements *= static_cast<uint64_t>(dim);
-  GS_CHECK(StorageBytes(dtype, elements) == data.size());
-  GS_CHECK(!shape.empty() && shape.back() % GetDTypeInfo(dtype).block_elements == 0);
-  impl_->tensors.push_back({std::string(name), dtype, shape, {data.begin(), data.end()}});
+void GgufWriter::CopyValue(const GgufFile& source, std::string_view key) {
+  ++impl_->num_values;
+  PutString(&impl_->values, key);
+  const std::span<const std::byte> raw = source.RawValue(key);
+  impl_->values.insert(impl_->values.end(), raw.begin(), raw.end());
 }
 
-std::vector<std::byte> GgufWriter::Serialize() const {
+void GgufWriter::AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape,
+                           std::span<const std::byte> data) {
+  GS_CHECK(data.size() == TensorBytes(dtype, shape));
+  AddTensor(name, dtype, shape,
+            [copy = std::vector<std::byte>(data.begin(), data.end())](const ByteSink& sink) { sink(copy); });
+}
+
+void GgufWriter::AddTensor(std::string_view name, DType dtype, const std::vector<int64_t>& shape, ByteSource data) {
+  impl_->tensors.push_back({std::string(name), dtype, shape, TensorBytes(dtype, shape), std::move(data)});
+}
+
+std::vector<std::byte> GgufWriter::Impl::Header() const {
   std::vector<std::byte> out;
   Put<uint32_t>(&out, 0x46554747);
   Put<uint32_t>(&out, 3);
-  Put<uint64_t>(&out, impl_->tensors.size());
-  Put<uint64_t>(&out, impl_->num_values);
-  out.insert(out.end(), impl_->values.begin(), impl_->values.end());
+  Put<uint64_t>(&out, tensors.size());
+  Put<uint64_t>(&out, num_values);
+  out.insert(out.end(), values.begin(), values.end());
   uint64_t offset = 0;
-  for (const Impl::Tensor& tensor : impl_->tensors) {
+  for (const Tensor& tensor : tensors) {
     PutString(&out, tensor.name);
     Put(&out, static_cast<uint32_t>(tensor.shape.size()));
     for (size_t d = tensor.shape.size(); d-- > 0;) Put(&out, static_cast<uint64_t>(tensor.shape[d]));
     Put(&out, GgufNumber(tensor.dtype));
     Put(&out, offset);
-    offset += *CheckedAlignUp(tensor.data.size(), kAlignment);
-  }
-  for (const Impl::Tensor& tensor : impl_->tensors) {
-    out.resize(*CheckedAlignUp(out.size(), kAlignment));
-    out.insert(out.end(), tensor.data.begin(), tensor.data.end());
+    offset += *CheckedAlignUp(tensor.bytes, kAlignment);
   }
   return out;
 }
 
-void GgufWriter::WriteFile(const std::string& path) const { WriteFileAtomically(path, Serialize()); }
+void GgufWriter::Impl::WriteTo(const ByteSink& sink) const {
+  uint64_t written = 0;
+  const ByteSink counted = [&](std::span<const std::byte> bytes) {
+    sink(bytes);
+    written += bytes.size();
+  };
+  constexpr std::byte kPadding[kAlignment] = {};
+  counted(Header());
+  for (const Tensor& tensor : tensors) {
+    counted(std::span(kPadding).first(*CheckedAlignUp(written, kAlignment) - written));
+    const uint64_t begin = written;
+    tensor.data(counted);
+    GS_CHECK(written - begin == tensor.bytes);
+  }
+}
+
+std::vector<std::byte> GgufWriter::Serialize() const {
+  std::vector<std::byte> out;
+  impl_->WriteTo([&out](std::span<const std::byte> bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); });
+  return out;
+}
+
+void GgufWriter::WriteFile(const std::string& path, const std::function<void(const std::string&)>& check) const {
+  const auto fill = [this](FileWriter& file) {
+    impl_->WriteTo([&file](std::span<const std::byte> bytes) { file.Write(bytes); });
+  };
+  WriteFileAtomically(path, fill, check);
+}
 
 }  // namespace gateskip

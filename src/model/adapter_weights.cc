@@ -78,8 +78,10 @@ BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branc
   return gate;
 }
 
-void CheckBelongs(const AdapterConfig& adapter, const ModelConfig& config, const std::string& fingerprint,
-                  const std::string& origin) {
+}  // namespace
+
+void CheckAdapterBelongs(const AdapterConfig& adapter, const ModelConfig& config, const std::string& fingerprint,
+                         const std::string& origin) {
   const auto mismatch = [&](const char* subject, const auto& expected, const auto& found) {
     Fail(ErrorCode::kMismatch,
          "[{}] {}: expected {} (the loaded model), found {} (the adapter was trained for {}); use "
@@ -93,6 +95,8 @@ void CheckBelongs(const AdapterConfig& adapter, const ModelConfig& config, const
   if (adapter.hidden_size != config.hidden_size) mismatch("hidden_size", config.hidden_size, adapter.hidden_size);
   if (adapter.base_fingerprint != fingerprint) mismatch("base_fingerprint", fingerprint, adapter.base_fingerprint);
 }
+
+namespace {
 
 // LoRA shapes depend on the base's sizes, which the adapter file alone does not know.
 void CheckDelta(const LowRankMap& delta, int out, int in, const std::string& origin, int layer, const char* name) {
@@ -108,7 +112,7 @@ void CheckDelta(const LowRankMap& delta, int out, int in, const std::string& ori
 
 AdapterWeights BindAdapter(const Adapter& adapter, const ModelConfig& config, const std::string& base_fingerprint,
                            const std::string& origin, bool exact, ThreadPool& pool) {
-  CheckBelongs(adapter.config, config, base_fingerprint, origin);
+  CheckAdapterBelongs(adapter.config, config, base_fingerprint, origin);
   const Packer packer(adapter, exact, pool);
   AdapterWeights weights;
   weights.config = adapter.config;

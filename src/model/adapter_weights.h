@@ -42,6 +42,10 @@ struct AdapterWeights {
   float lora_scale = 0;             // alpha / rank
 };
 
+// Throws Error(kMismatch) unless the adapter was made for this base (architecture, sizes, fingerprint).
+void CheckAdapterBelongs(const AdapterConfig& adapter, const ModelConfig& config, const std::string& fingerprint,
+                         const std::string& origin);
+
 // Verifies that the adapter belongs to this base (architecture, sizes, fingerprint; Error kMismatch) and packs it:
 // matrices in f32 if `exact`, else in f16, and in 8 bits where they read a whole row of activations that is quantised
 // anyway: first factors of deltas and skip paths, vector gates.

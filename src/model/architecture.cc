@@ -155,6 +155,23 @@ ModelConfig ReadCommonHub(const HubDirectory& directory) {
   return c;
 }
 
+nlohmann::json CommonHubConfig(const ModelConfig& c) {
+  return {{"_name_or_path", c.name},
+          {"hidden_size", c.hidden_size},
+          {"intermediate_size", c.ffn_size},
+          {"num_hidden_layers", c.num_layers},
+          {"num_attention_heads", c.num_heads},
+          {"num_key_value_heads", c.num_kv_heads},
+          {"head_dim", c.head_dim},
+          {"max_position_embeddings", c.context_length},
+          {"vocab_size", c.vocab_size},
+          // In as few digits as make this float: 1e-05.
+          {"rms_norm_eps", nlohmann::json::parse(fmt::format("{}", c.norm_eps))},
+          {"attention_bias", false},
+          {"attention_dropout", 0.0},
+          {"use_cache", true}};
+}
+
 int KvCopySource(const ModelConfig& config, int layer) {
   const LayerAttention& own = config.layers[static_cast<size_t>(layer)];
   for (int below = layer - 1; below >= 0; --below) {

@@ -3,6 +3,7 @@
 // and names its tensors, and a row in architecture.cc.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ struct Architecture {
   ModelConfig (*from_hub)(const HubDirectory& directory);
   // Hub name of a tensor given by its canonical (GGUF) name, e.g. "blk.3.attn_q.weight".
   std::string (*hub_tensor_name)(std::string_view canonical);
+  // config.json of a GGUF's model, but for its token ids and types. Throws Error(kUnsupported) for what it cannot say.
+  nlohmann::json (*hub_config)(const GgufFile& file, const ModelConfig& config);
+  float hub_norm_shift;  // hub checkpoints store norm weights minus this
 };
 
 extern const Architecture kLlama;   // llama.cc
@@ -43,5 +47,7 @@ std::optional<BlockTensor> ParseBlockTensor(std::string_view canonical);
 ModelConfig ReadCommonGguf(const GgufFile& file);
 // The same from config.json.
 ModelConfig ReadCommonHub(const HubDirectory& directory);
+// The fields every config.json shares.
+nlohmann::json CommonHubConfig(const ModelConfig& config);
 
 }  // namespace gateskip

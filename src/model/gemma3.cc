@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kGlobalEvery = 6;
 constexpr double kLocalRopeBase = 10000.0;
+constexpr float kHubNormShift = 1.0F;
 
 void SetGemma(ModelConfig* config, int64_t window, int global_every, double global_base, double global_factor,
               double local_base) {
@@ -47,7 +48,7 @@ ModelConfig FromHub(const HubDirectory& directory) {
   ModelConfig config = ReadCommonHub(directory);
   const nlohmann::json& json = directory.config();
   const std::string& origin = directory.origin();
-  config.norm_weight_shift = 1.0F;
+  config.norm_weight_shift = kHubNormShift;
   config.attention_scale = static_cast<float>(
       1.0 / std::sqrt(GetNumber(json, "query_pre_attn_scalar", origin, static_cast<double>(config.head_dim))));
   double factor = 1.0;
@@ -65,6 +66,29 @@ ModelConfig FromHub(const HubDirectory& directory) {
   SetGemma(&config, window, static_cast<int>(every), GetNumber(json, "rope_theta", origin, 1e6), factor,
            GetNumber(json, "rope_local_base_freq", origin, kLocalRopeBase));
   return config;
+}
+
+nlohmann::json HubConfig(const GgufFile& file, const ModelConfig& config) {
+  nlohmann::json json = CommonHubConfig(config);
+  json["architectures"] = {"Gemma3ForCausalLM"};
+  json["model_type"] = "gemma3_text";
+  json["hidden_activation"] = "gelu_pytorch_tanh";
+  json["query_pre_attn_scalar"] = config.head_dim;
+  json["rope_theta"] = file.GetFloat("gemma3.rope.freq_base", 1e6);
+  json["rope_local_base_freq"] = kLocalRopeBase;
+  json["rope_scaling"] = nullptr;
+  if (const double factor = file.GetFloat("gemma3.rope.scaling.factor", 1.0); factor != 1.0) {
+    json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+  }
+  json["sliding_window_pattern"] = kGlobalEvery;
+  json["layer_types"] = nlohmann::json::array();
+  for (const LayerAttention& layer : config.layers) {
+    if (layer.window > 0) json["sliding_window"] = layer.window;
+    json["layer_types"].push_back(layer.window > 0 ? "sliding_attention" : "full_attention");
+  }
+  json["final_logit_softcapping"] = nullptr;
+  json["attn_logit_softcapping"] = nullptr;
+  return json;
 }
 
 std::string HubTensorName(std::string_view canonical) {
@@ -85,6 +109,6 @@ std::string HubTensorName(std::string_view canonical) {
 
 }  // namespace
 
-const Architecture kGemma3 = {"gemma3", "gemma3_text", FromGguf, FromHub, HubTensorName};
+const Architecture kGemma3 = {"gemma3", "gemma3_text", FromGguf, FromHub, HubTensorName, HubConfig, kHubNormShift};
 
 }  // namespace gateskip

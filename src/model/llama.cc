@@ -91,6 +91,57 @@ ModelConfig FromHub(const HubDirectory& directory) {
   return config;
 }
 
+// rope_freqs.weight holds what ScaleLlama3 divides by. The checkpoints of Llama 3.1 to 3.3 differ in `factor` only.
+nlohmann::json Llama3Scaling(const TensorView& factors, double base, int dims, const std::string& origin) {
+  std::vector<float> divisors(static_cast<size_t>(factors.num_elements()));
+  Dequantize(factors.dtype, factors.data, divisors);
+  const nlohmann::json scaling = {{"rope_type", "llama3"},
+                                  {"factor", *std::ranges::max_element(divisors)},
+                                  {"low_freq_factor", 1.0},
+                                  {"high_freq_factor", 4.0},
+                                  {"original_max_position_embeddings", 8192}};
+  const std::vector<float> plain = RopeFrequencies(base, dims, 1.0);
+  std::vector<float> scaled = plain;
+  ScaleLlama3(scaling, origin, &scaled);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    if (std::fabs(plain[i] / scaled[i] - divisors[i]) > 1e-3F * divisors[i]) {
+      Fail(ErrorCode::kUnsupported,
+           "[{}] rope_freqs.weight: expected the factors of Llama 3, which config.json can name, found others; export "
+           "to "
+           "gguf",
+           origin);
+    }
+  }
+  return scaling;
+}
+
+nlohmann::json HubConfig(const GgufFile& file, const ModelConfig& config) {
+  const auto dims =
+      static_cast<int>(file.GetUint("llama.rope.dimension_count", static_cast<uint64_t>(config.head_dim)));
+  if (dims != config.head_dim) {
+    Fail(
+        ErrorCode::kUnsupported,
+        "[{}] llama.rope.dimension_count: expected the head size {}, found {}; config.json of a Llama cannot say that, "
+        "export to gguf",
+        file.origin(), config.head_dim, dims);
+  }
+  const double base = file.GetFloat("llama.rope.freq_base", 10000.0);
+  nlohmann::json json = CommonHubConfig(config);
+  json["architectures"] = {"LlamaForCausalLM"};
+  json["model_type"] = "llama";
+  json["hidden_act"] = "silu";
+  json["mlp_bias"] = false;
+  json["pretraining_tp"] = 1;
+  json["rope_theta"] = base;
+  json["rope_scaling"] = nullptr;
+  if (const TensorView* factors = file.FindTensor("rope_freqs.weight")) {
+    json["rope_scaling"] = Llama3Scaling(*factors, base, dims, file.origin());
+  } else if (file.GetString("llama.rope.scaling.type", "none") == "linear") {
+    json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", file.GetFloat("llama.rope.scaling.factor")}};
+  }
+  return json;
+}
+
 std::string HubTensorName(std::string_view canonical) {
   if (canonical == "token_embd.weight") return "model.embed_tokens.weight";
   if (canonical == "output_norm.weight") return "model.norm.weight";
@@ -112,6 +163,6 @@ std::string HubTensorName(std::string_view canonical) {
 
 }  // namespace
 
-const Architecture kLlama = {"llama", "llama", FromGguf, FromHub, HubTensorName};
+const Architecture kLlama = {"llama", "llama", FromGguf, FromHub, HubTensorName, HubConfig, 0.0F};
 
 }  // namespace gateskip

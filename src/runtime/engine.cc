@@ -161,7 +161,7 @@ std::unique_ptr<Engine> Engine::Load(const EngineOptions& options) {
          options.prefill_chunk);
   }
   std::unique_ptr<LoadedModel> model = LoadModel(options);
-  if (options.self_test && model->transformer->adapter) RunSelfTest(*model, options);
+  if (options.self_test && model->transformer->adapter) RunSelfTest(*model, options.compute);
   return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(options, std::move(model))));
 }
 

@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "io/adapter.h"
+#include "io/embedded_adapter.h"
 #include "io/hub_directory.h"
 #include "model/measured_cost.h"
 
@@ -19,6 +19,25 @@ int UsableCores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+struct FoundAdapter {
+  Adapter adapter;
+  std::string origin;
+  std::string base_fingerprint;  // of the model it has to be for
+  bool requantized = false;
+};
+
+// The adapter asked for, or else the one inside the model. The latter is part of the file, whatever it was trained for.
+std::optional<FoundAdapter> FindAdapter(const EngineOptions& options, const GgufFile* gguf,
+                                        const std::string& fingerprint) {
+  if (!options.adapter_path.empty()) {
+    return FoundAdapter{ReadAdapter(options.adapter_path), options.adapter_path, fingerprint};
+  }
+  if (gguf == nullptr || !HasEmbeddedAdapter(*gguf)) return std::nullopt;
+  EmbeddedAdapter embedded = ReadEmbeddedAdapter(*gguf);
+  std::string base = embedded.adapter.config.base_fingerprint;
+  return FoundAdapter{std::move(embedded.adapter), options.model_path, std::move(base), embedded.requantized};
 }
 
 }  // namespace
@@ -36,6 +55,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   std::unique_ptr<WeightSource> source;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const void> file;
+  std::shared_ptr<const GgufFile> gguf;
   std::string fingerprint;
   std::error_code ignored;
   if (std::filesystem::is_directory(options.model_path, ignored)) {
@@ -46,7 +66,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
     fingerprint = directory->Fingerprint();
     file = directory;
   } else {
-    const auto gguf = GgufFile::Open(options.model_path);
+    gguf = GgufFile::Open(options.model_path);
     config = ReadConfig(*gguf);
     source = MakeWeightSource(gguf);
     tokenizer = Tokenizer::FromGguf(*gguf);
@@ -61,10 +81,9 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   }
 
   // Read before the weights are packed: a bad adapter is refused at once.
-  std::optional<Adapter> adapter_file;
-  if (!options.adapter_path.empty()) adapter_file = ReadAdapter(options.adapter_path);
+  const std::optional<FoundAdapter> found = FindAdapter(options, gguf.get(), fingerprint);
   std::optional<AdapterWeights> adapter;
-  if (adapter_file) adapter = BindAdapter(*adapter_file, config, fingerprint, options.adapter_path, exact, *pool);
+  if (found) adapter = BindAdapter(found->adapter, config, found->base_fingerprint, found->origin, exact, *pool);
 
   ModelWeights weights = BindWeights(*source, config, format, *pool);
   const CostModel plain = MeasureCost(weights, nullptr);
@@ -79,6 +98,8 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
                                                    .file = std::move(file),
                                                    .transformer = std::move(transformer),
                                                    .fingerprint = std::move(fingerprint),
+                                                   .adapter_origin = found ? found->origin : "",
+                                                   .requantized = found && found->requantized,
                                                    .file_bytes = file_bytes,
                                                    .plain_cost = plain,
                                                    .adapter_cost = gated});

@@ -20,6 +20,8 @@ struct LoadedModel {
   std::shared_ptr<const void> file;  // keeps the mapped weights alive
   std::unique_ptr<Transformer> transformer;
   std::string fingerprint;
+  std::string adapter_origin;  // where the adapter came from, for messages
+  bool requantized = false;    // the weights were rounded after the adapter's self-test was made (embedded_adapter.h)
   uint64_t file_bytes = 0;
   CostModel plain_cost;    // the ungated model
   CostModel adapter_cost;  // with the adapter's gates and deltas, if there is one
@@ -29,8 +31,8 @@ struct LoadedModel {
   }
 };
 
-// Loads options.model_path (a GGUF file or a hub-style directory) and binds options.adapter_path to it. Does not
-// run the self-test. Throws Error.
+// Loads options.model_path (a GGUF file or a hub-style directory) and binds options.adapter_path to it, or else the
+// adapter inside the GGUF, if there is one. Does not run the self-test. Throws Error.
 std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options);
 
 // The plan behind a budget: gates or random decisions. Throws Error(kInvalidArgument) for a budget out of range or

@@ -75,18 +75,19 @@ AdapterSelfTest MakeSelfTest(const LoadedModel& model, std::vector<int32_t> ids,
   return test;
 }
 
-void RunSelfTest(const LoadedModel& model, const EngineOptions& options) {
+void RunSelfTest(const LoadedModel& model, ComputeType compute) {
   const AdapterSelfTest& test = model.transformer->adapter->config.self_test;
   if (test.token_ids.empty()) return;
   const ModelConfig& c = model.transformer->config;
-  const std::string& origin = options.adapter_path;
-  const bool exact = options.compute == ComputeType::kF32;
+  const std::string& origin = model.adapter_origin;
+  const auto kv_type = compute == ComputeType::kF32 ? kernels::KvType::kF32 : kernels::KvType::kF16;
+  const bool exact = compute == ComputeType::kF32 && !model.requantized;
   for (const int32_t id : test.token_ids) {
     if (id < 0 || id >= c.vocab_size) {
       FailTest(origin, "token ids", fmt::format("ids below {}", c.vocab_size), std::to_string(id));
     }
   }
-  SelfTestRun run = Run(model, test.token_ids, test.budget, exact ? kernels::KvType::kF32 : kernels::KvType::kF16);
+  SelfTestRun run = Run(model, test.token_ids, test.budget, kv_type);
 
   const size_t n = test.token_ids.size();
   size_t agreed = 0;

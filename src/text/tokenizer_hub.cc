@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "io/hub_directory.h"
 #include "io/json.h"
+#include "text/hub_patterns.h"
 #include "text/tokenizer_base.h"
 #include "text/utf8.h"
 
@@ -18,14 +19,6 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
 constexpr size_t kMaxTemplateBytes = size_t{4} << 20;
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
-constexpr std::string_view kLlama3Pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-constexpr std::string_view kQwen2Pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 const Json& Member(const Json& object, const char* key) {
   static const Json null;

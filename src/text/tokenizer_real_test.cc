@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tokenizers of the two real models against token ids that llama.cpp gave for the same files. Needs the
-// directory of GGUF files in GATESKIP_MODELS; skipped without it.
+// The tokenizers of the two real models against token ids that llama.cpp gave for the same files, as they are and
+// written as hub files. Needs the directory of GGUF files in GATESKIP_MODELS; skipped without it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/gguf.h"
+#include "text/hub_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace gateskip {
@@ -25,6 +26,10 @@ std::shared_ptr<const Tokenizer> LoadModel(const std::string& file) {
 void CompareIds(const std::string& model, const std::string& golden) {
   const auto tokenizer = LoadModel(model);
   if (tokenizer == nullptr) GTEST_SKIP() << "GATESKIP_MODELS names no directory with " << model;
+  const HubTokenizer made =
+      MakeHubTokenizer(*GgufFile::Open(std::string(std::getenv("GATESKIP_MODELS")) + "/" + model));
+  const auto hub = Tokenizer::ParseHub(made.tokenizer_json, made.tokenizer_config_json, "made");
+  EXPECT_EQ(hub->vocab_size(), tokenizer->vocab_size());
   std::ifstream file(std::string(GATESKIP_TEST_DATA) + "/" + golden);
   int num_cases = 0;
   for (std::string line; std::getline(file, line); ++num_cases) {
@@ -32,6 +37,7 @@ void CompareIds(const std::string& model, const std::string& golden) {
     const auto text = row["text"].get<std::string>();
     const auto ids = tokenizer->Encode(text, row["parse_special"].get<bool>());
     EXPECT_EQ(ids, row["ids"].get<std::vector<int32_t>>()) << line;
+    EXPECT_EQ(hub->Encode(text, row["parse_special"].get<bool>()), ids) << "as a hub tokenizer: " << line;
     if (!text.empty()) {
       EXPECT_EQ(tokenizer->Decode(ids, true), text);
     }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/embedded_adapter.h"
+
+#include "base/check.h"
+
+namespace gateskip {
+namespace {
+
+constexpr std::string_view kPrefix = "gateskip.";
+constexpr std::string_view kConfigKey = "gateskip.adapter_config";
+constexpr std::string_view kDeltasKey = "gateskip.merged_deltas";
+constexpr std::string_view kRequantizedKey = "gateskip.requantized";
+constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+}  // namespace
+
+bool HasEmbeddedAdapter(const GgufFile& file) { return file.Has(kConfigKey); }
+
+bool IsEmbeddedName(std::string_view name) { return name.starts_with(kPrefix); }
+
+bool IsDelta(std::string_view name) { return name.ends_with(".lora_a") || name.ends_with(".lora_b"); }
+
+EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file) {
+  const std::string_view config = file.GetString(kConfigKey);
+  const std::string origin = file.origin() + ": " + std::string(kConfigKey);
+  if (config.size() > kMaxConfigBytes) {
+    Fail(ErrorCode::kLimitExceeded, "[{}] value: expected at most {} bytes, found {}; the file is damaged", origin,
+         kMaxConfigBytes, config.size());
+  }
+  std::vector<std::string> names;
+  for (const TensorView& tensor : file.tensors()) {
+    if (IsEmbeddedName(tensor.name)) names.push_back(tensor.name.substr(kPrefix.size()));
+  }
+  EmbeddedAdapter embedded;
+  embedded.adapter = AdapterFromTensors(
+      config, origin, [&](const std::string& name) { return file.FindTensor(std::string(kPrefix) + name); }, names,
+      file.origin());
+  embedded.requantized = file.GetBool(kRequantizedKey, false);
+  return embedded;
+}
+
+void DropDeltas(Adapter* adapter) {
+  std::erase_if(adapter->tensors, [](const auto& entry) { return IsDelta(entry.first); });
+  adapter->config.lora_rank = 0;
+  adapter->config.lora_alpha = 0;
+  adapter->config.lora_targets.clear();
+}
+
+void EmbedAdapter(const Adapter& adapter, bool requantized, GgufWriter* writer) {
+  const AdapterConfig& whole = adapter.config;
+  if (whole.lora_rank > 0) {
+    writer->SetString(kDeltasKey, fmt::format("rank {}, alpha {:g}, {}", whole.lora_rank, whole.lora_alpha,
+                                              fmt::join(whole.lora_targets, " ")));
+  }
+  Adapter rest = adapter;
+  DropDeltas(&rest);
+  writer->SetString(kConfigKey, AdapterConfigJson(rest.config));
+  writer->SetBool(kRequantizedKey, requantized);
+  for (const auto& [name, tensor] : rest.tensors) {
+    writer->AddTensor(std::string(kPrefix) + name, DType::kF32, tensor.shape,
+                      std::as_bytes(std::span<const float>(tensor.values)));
+  }
+}
+
+}  // namespace gateskip

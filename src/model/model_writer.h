@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole models, written from the metadata and weights of a source model and new values for any of its tensors: merged
+// adapters (merge.h), full fine-tunes. Row by row: what is in memory is a few MiB, whatever the model's size.
+//
+// From a GGUF come GGUF files and hub-style directories, from a hub-style directory come such directories. Between the
+// two lie, for every tensor, its name (Architecture::hub_tensor_name), for Llama the order of the rows of attn_q and
+// attn_k (hub: the two halves of a head; GGUF: pairs), and for Gemma norm weights (hub: minus 1).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "io/adapter.h"
+#include "model/model_source.h"
+
+namespace gateskip {
+
+// Changes row r of a tensor in place: `row`, [last dimension], holds the source's values in f32. Called for rows in any
+// order, once each.
+using RowUpdate = std::function<void(size_t r, std::span<float> row)>;
+// The update of the tensor with this canonical name ("blk.3.attn_q.weight"); null: as in the source. Rows and values
+// are in the source's layout. A full fine-tune's update copies its own row over `row`.
+using WeightUpdates = std::function<RowUpdate(const std::string& canonical)>;
+
+enum class ModelFormat { kGguf, kSafetensors };
+
+struct WrittenModel {
+  uint64_t bytes = 0;  // of tensors
+  size_t tensors = 0;
+  bool requantized = false;  // some values were rounded on the way
+};
+
+struct WriteModelOptions {
+  ModelFormat format = ModelFormat::kGguf;
+  // Of the matrices (CanQuantize; kF32, kF16 or kBF16 for safetensors, norms too). None: every tensor keeps its type,
+  // bit for bit without an update; where that cannot be, changed blocks gateskip has no quantiser for become Q8_0, and
+  // blocks become F16 in safetensors.
+  std::optional<DType> dtype;
+  const Adapter* adapter = nullptr;                                // GGUF only: embedded, without its deltas
+  uint64_t max_shard_bytes = 5'000'000'000;                        // of a safetensors file
+  std::function<void(uint64_t done, uint64_t total)> on_progress;  // bytes; may throw to give up
+  // GGUF only: gets the path of the complete file before it is in place, and may refuse it by throwing.
+  std::function<void(const std::string& path, const WrittenModel& written)> check;
+};
+
+// Writes the file (or directory) `path` in one step: on failure it is what it was. Throws Error: kIo; kUnsupported for
+// a GGUF from a hub-style directory and for what config.json or tokenizer.json cannot say; kInvalidArgument for a type
+// the format has not, and for values that are not finite or do not fit the type, naming the tensor.
+WrittenModel WriteModel(const ModelSource& source, const WeightUpdates& updates, const WriteModelOptions& options,
+                        const std::string& path);
+
+}  // namespace gateskip
