@@ -87,6 +87,7 @@ class BadStepTest : public TrainingRunTest {
     o.lora_rank = 0;
     o.fit_sequences = o.prior_sequences = o.batch_sequences = o.accumulation_steps = 1;
     o.sequence_length = 16;
+    o.packing = Packing::kJoined;
     o.loss_positions = 1;
     o.checkpoint_every = 1;
     o.keep_checkpoints = 10;
