@@ -26,6 +26,7 @@ struct TrainCommand {
   std::vector<std::string> sources;
   std::vector<std::string> heldout;
   std::string gate_kind = "scalar";
+  bool multiply_output = false;
   std::string kv_rule = "compute";
   std::string lora_targets;
   bool json = false;
@@ -128,6 +129,7 @@ TrainOptions MakeOptions(const TrainCommand& flags) {
   options.gate_kind = flags.gate_kind == "scalar"     ? GateKind::kScalar
                       : flags.gate_kind == "low_rank" ? GateKind::kLowRank
                                                       : GateKind::kVector;
+  options.gate_product = flags.multiply_output ? GateProduct::kOutput : GateProduct::kNone;
   options.kv_rule = flags.kv_rule == "compute" ? KvRule::kCompute
                     : flags.kv_rule == "copy"  ? KvRule::kCopy
                                                : KvRule::kDrop;
@@ -157,7 +159,7 @@ void AddAdapterShape(CLI::App& app, TrainCommand* flags) {
   const std::string group = "Adapter";
   AddChoice(app, "--gate", &flags->gate_kind, {"scalar", "low_rank", "vector"}, "Gate per branch")->group(group);
   AddInt(app, "--gate-rank", &o.gate_rank, 1, 4096, "Rank of low_rank gates")->group(group);
-  app.add_flag("--multiply-output", o.multiply_output, "The gate multiplies the branch's output, as in the paper")
+  app.add_flag("--multiply-output", flags->multiply_output, "The gate multiplies the branch's output, as in the paper")
       ->group(group);
   AddChoice(app, "--kv-rule", &flags->kv_rule, {"compute", "copy", "drop"}, "K/V of a token that skips attention")
       ->group(group);

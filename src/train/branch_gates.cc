@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/branch_gates.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <cmath>
 
 #include "gate/branch.h"
@@ -11,41 +10,22 @@
 namespace gateskip::train {
 namespace {
 
-constexpr float kGateBiasStart = 5.0F;  // arXiv 2510.13876: gates start open
+constexpr double kWeightDeviation = 0.01;  // arXiv 2510.13876
+
+bool DecidesByGates(const Decisions& decisions) {
+  return decisions.kind == Decisions::Kind::kThresholds || decisions.kind == Decisions::Kind::kImportance;
+}
 
 }  // namespace
 
-std::string BranchPrefix(int branch) {
-  return fmt::format("blk.{}.{}.", BranchLayer(branch),
-                     KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
-}
-
 BranchGates::BranchGates(const AdapterConfig& config, uint64_t seed, const AddParameter& add) : config_(config) {
   const int64_t d = config_.hidden_size;
-  branches_.resize(2 * static_cast<size_t>(config_.num_layers));
-  for (int b = 0; b < 2 * config_.num_layers; ++b) {
+  branches_.resize(config_.gated.size());
+  for (int b = 0; b < static_cast<int>(branches_.size()); ++b) {
     if (!config_.gated[static_cast<size_t>(b)]) continue;
+    if (config_.HasGate(b)) AddGate(b, seed, add);
     const std::string p = BranchPrefix(b);
     BranchParameters& branch = branches_[static_cast<size_t>(b)];
-    const Random random(seed, Stream::kInit, static_cast<uint64_t>(b));
-    const int64_t width = config_.gate_kind == GateKind::kScalar ? 1 : d;
-    switch (config_.gate_kind) {
-      case GateKind::kScalar:
-        branch.gate_weight = add(p + "gate.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
-        break;
-      case GateKind::kLowRank:
-        branch.gate_down =
-            add(p + "gate.down", NormalTensor({config_.gate_rank, d}, 0.01, random), ParameterGroup::kGateWeight);
-        branch.gate_up = add(p + "gate.up", at::zeros({d, config_.gate_rank}, at::kFloat), ParameterGroup::kGateWeight);
-        break;
-      case GateKind::kVector:
-        branch.gate_weight = add(p + "gate.weight", NormalTensor({d, d}, 0.01, random), ParameterGroup::kGateWeight);
-        branch.decision_weight = add(p + "decision.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
-        branch.decision_bias =
-            add(p + "decision.bias", at::full({1}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
-        break;
-    }
-    branch.gate_bias = add(p + "gate.bias", at::full({width}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
     if (config_.skip_rank >= 0) {
       branch.skip_bias = add(p + "skip.bias", at::zeros({d}, at::kFloat), ParameterGroup::kSkip);
     }
@@ -56,7 +36,56 @@ BranchGates::BranchGates(const AdapterConfig& config, uint64_t seed, const AddPa
   }
 }
 
+void BranchGates::AddGate(int b, uint64_t seed, const AddParameter& add) {
+  const int64_t d = config_.hidden_size;
+  const int64_t rank = config_.gate_rank;
+  const std::string p = BranchPrefix(b);
+  BranchParameters& branch = branches_[static_cast<size_t>(b)];
+  if (!AdoptSharedMatrices(b)) {
+    const std::string matrix = GateMatrixPrefix(config_, b) + "gate.";
+    const auto weight = [&](const char* name, Tensor start) {
+      return add(matrix + name, std::move(start), ParameterGroup::kGateWeight);
+    };
+    const Random random(seed, Stream::kInit, static_cast<uint64_t>(b));
+    switch (config_.gate_kind) {
+      case GateKind::kScalar:
+        branch.gate_weight = weight("weight", at::zeros({d}, at::kFloat));
+        break;
+      case GateKind::kLowRank:
+      case GateKind::kMlp:
+        branch.gate_down = weight("down", NormalTensor({rank, d}, kWeightDeviation, random));
+        branch.gate_up = weight("up", at::zeros({d, rank}, at::kFloat));
+        break;
+      case GateKind::kVector:
+        branch.gate_weight = weight("weight", NormalTensor({d, d}, kWeightDeviation, random));
+        break;
+    }
+  }
+  const auto bias = [&](const char* name, int64_t width) {
+    return add(p + name, at::full({width}, kGateBiasStart, at::kFloat), ParameterGroup::kGateBias);
+  };
+  if (config_.gate_kind == GateKind::kVector) {
+    branch.decision_weight = add(p + "decision.weight", at::zeros({d}, at::kFloat), ParameterGroup::kGateWeight);
+    branch.decision_bias = bias("decision.bias", 1);
+  }
+  branch.gate_bias = bias("gate.bias", config_.gate_kind == GateKind::kScalar ? 1 : d);
+}
+
+bool BranchGates::AdoptSharedMatrices(int b) {
+  BranchParameters& branch = branches_[static_cast<size_t>(b)];
+  for (int below = b - 2; config_.gate_shared && below >= 0; below -= 2) {
+    const BranchParameters& owner = branches_[static_cast<size_t>(below)];
+    if (!owner.gate_bias.defined()) continue;
+    branch.gate_weight = owner.gate_weight;
+    branch.gate_down = owner.gate_down;
+    branch.gate_up = owner.gate_up;
+    return true;
+  }
+  return false;
+}
+
 void BranchGates::Refresh(at::ScalarType dtype) {
+  // A shared matrix is cast for each branch, so that its gradient is summed in f32.
   const auto cast = [&](const Tensor& t) { return t.defined() ? t.to(dtype) : Tensor(); };
   compute_ = branches_;
   for (BranchParameters& b : compute_) {
@@ -68,22 +97,91 @@ void BranchGates::Refresh(at::ScalarType dtype) {
   }
 }
 
-Tensor BranchGates::Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* multiplier) const {
+BranchDecision BranchGates::Decide(int branch, const Tensor& h, int64_t batch, const Decisions& decisions,
+                                   const BranchDecision& before, ForwardTrace* trace) const {
+  const auto b = static_cast<size_t>(branch);
+  BranchDecision result;
+  Tensor decided_z;
+  if (config_.HasGate(branch) && (DecidesByGates(decisions) || config_.gate_product != GateProduct::kNone)) {
+    result.z = Z(branch, h, trace, &result.g);
+    if (config_.gate_product == GateProduct::kNone) result.g = Tensor();
+    if (DecidesByGates(decisions)) Threshold(result.z.detach(), branch, batch, decisions, &result, &decided_z);
+  } else if (config_.gated[b] && DecidesByGates(decisions)) {  // layer scope
+    result = before;
+    result.g = Tensor();
+    if (trace != nullptr) decided_z = trace->z[b - 1];
+  }
+  if (decisions.kind == Decisions::Kind::kMask && decisions.mask[b] == 0) {
+    result.keep = at::zeros({batch, h.size(0) / batch}, at::kFloat);
+    result.keep.slice(1, 0, config_.always_run_positions).fill_(1.0F);
+    result.keep = result.keep.reshape({-1});
+    result.slope = at::zeros_like(result.keep);
+  }
+  if (trace != nullptr && decided_z.defined()) {
+    trace->z[b] = decided_z;
+    trace->keep[b] = result.keep;
+  }
+  return result;
+}
+
+Tensor BranchGates::Input(int branch, const Tensor& h, const BranchDecision& decision) const {
+  if (config_.gate_product != GateProduct::kInput || !decision.g.defined()) return h;
+  const Tensor gated = (h * decision.g).to(h.scalar_type());
+  if (!decision.keep.defined() || KindOfBranch(branch) == BranchKind::kMlp) return gated;
+  return at::where(decision.keep.unsqueeze(1) > 0.5, gated, h);
+}
+
+Tensor BranchGates::AddResidual(int branch, const Tensor& x, const Tensor& h, const Tensor& out,
+                                const BranchDecision& decision) const {
+  const bool multiply = config_.gate_product == GateProduct::kOutput && decision.g.defined();
+  const Tensor gated = multiply ? (out * decision.g).to(out.scalar_type()) : out;
+  if (!decision.keep.defined()) return x + gated;
   const BranchParameters& p = compute(branch);
-  if (!p.gate_bias.defined()) return {};
+  const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
+  return MixBranch(x, gated, skip, p.skip_bias, decision.z, decision.keep, decision.slope);
+}
+
+std::vector<std::string> BranchGates::RemoveUngated() {
+  std::vector<std::string> gone;
+  bool has_gates[2] = {false, false};  // attention, MLP
+  for (int b = 0; b < static_cast<int>(branches_.size()); ++b) {
+    has_gates[b % 2] |= config_.HasGate(b);
+    if (config_.gated[static_cast<size_t>(b)]) continue;
+    gone.push_back(BranchPrefix(b));
+    branches_[static_cast<size_t>(b)] = BranchParameters();
+  }
+  for (int kind = 0; kind < 2; ++kind) {
+    if (config_.gate_shared && !has_gates[kind]) gone.push_back(GateMatrixPrefix(config_, kind));
+  }
+  return gone;
+}
+
+Tensor BranchGates::Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* g) const {
+  const BranchParameters& p = compute(branch);
+  const auto note = [&] {
+    if (trace == nullptr) return;
+    trace->gate_l2 = trace->gate_l2 + g->square().mean();
+    ++trace->num_gates;
+  };
   if (config_.gate_kind == GateKind::kScalar) {
-    Tensor z = GateLogit(h, p.gate_weight, p.gate_bias);
-    *multiplier = at::sigmoid(z).unsqueeze(1);
-    if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
+    const Tensor z = GateLogit(h, p.gate_weight, p.gate_bias);
+    *g = at::sigmoid(z).unsqueeze(1);
+    note();
     return z;
   }
   const Tensor input = h.detach();
-  Tensor logits = config_.gate_kind == GateKind::kLowRank ? at::linear(at::linear(input, p.gate_down), p.gate_up)
-                                                          : at::linear(input, p.gate_weight);
-  *multiplier = at::sigmoid(logits.to(at::kFloat) + p.gate_bias);
-  if (trace != nullptr) trace->gate_l2 = trace->gate_l2 + multiplier->square().mean();
-  const Tensor importance = multiplier->mean(1).clamp(1e-6, 1.0 - 1e-6);
-  if (config_.gate_kind == GateKind::kLowRank) return at::logit(importance);
+  Tensor logits;
+  if (config_.gate_kind == GateKind::kVector) {
+    logits = at::linear(input, p.gate_weight);
+  } else {
+    const Tensor inner = at::linear(input, p.gate_down);
+    logits = at::linear(config_.gate_kind == GateKind::kMlp ? at::silu(inner) : inner, p.gate_up);
+  }
+  *g = at::sigmoid(logits.to(at::kFloat) + p.gate_bias);
+  note();
+  const Tensor importance = g->mean(1).clamp(1e-6, 1.0 - 1e-6);
+  const Tensor z = at::logit(importance);
+  if (config_.gate_kind != GateKind::kVector) return z;
   // Vector gates decide by the distilled head. Its straight-through gradient would pull it away from the gate it
   // stands for, so it learns by distillation only, and the gate gets the decision's gradient: forward value of the
   // head, derivative of the gate.
@@ -91,19 +189,19 @@ Tensor BranchGates::Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* 
   if (trace != nullptr) {
     trace->head_loss = trace->head_loss + at::binary_cross_entropy_with_logits(head, importance.detach());
   }
-  const Tensor z = at::logit(importance);
   return head.detach() + (z - z.detach());
 }
 
-KeepSlope BranchGates::Decide(const Tensor& z, int branch, int64_t batch, const Decisions& decisions,
-                              Tensor* decided_z) const {
+void BranchGates::Threshold(const Tensor& z, int branch, int64_t batch, const Decisions& decisions,
+                            BranchDecision* decision, Tensor* decided_z) const {
   const int64_t rows = z.size(0);
   const int64_t length = rows / batch;
-  KeepSlope result{at::ones({rows}, at::kFloat), at::zeros({rows}, at::kFloat)};
+  decision->keep = at::ones({rows}, at::kFloat);
+  decision->slope = at::zeros({rows}, at::kFloat);
   *decided_z = at::empty({rows}, at::kFloat);
   const float* logits = z.data_ptr<float>();
-  float* keep = result.keep.data_ptr<float>();
-  float* slope = result.slope.data_ptr<float>();
+  float* keep = decision->keep.data_ptr<float>();
+  float* slope = decision->slope.data_ptr<float>();
   float* decided = decided_z->data_ptr<float>();
   Random noise(decisions.noise_seed, Stream::kNoise, decisions.noise_index * 4096 + static_cast<uint64_t>(branch));
   for (int64_t r = 0; r < rows; ++r) {
@@ -124,7 +222,6 @@ KeepSlope BranchGates::Decide(const Tensor& z, int branch, int64_t batch, const 
     slope[r] = static_cast<float>(s * (1.0 - s) / decisions.temperature);
     keep[r] = decisions.soft ? static_cast<float>(s) : (value > tau ? 1.0F : 0.0F);
   }
-  return result;
 }
 
 }  // namespace gateskip::train

@@ -154,63 +154,38 @@ Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, int64_t batch, const 
   const ModelConfig& c = base_.config;
   const auto eps = static_cast<double>(c.norm_eps);
   const auto count = static_cast<size_t>(num_branches());
-  const bool gates = use_adapter && (decisions.kind == Decisions::Kind::kThresholds ||
-                                     decisions.kind == Decisions::Kind::kImportance || config_.multiply_output);
   if (trace != nullptr) {
     trace->z.assign(count, Tensor());
     trace->keep.assign(count, Tensor());
     trace->gate_l2 = at::zeros({}, at::kFloat);
     trace->head_loss = at::zeros({}, at::kFloat);
+    trace->num_gates = 0;
   }
   KvState kv;
   kv.k.resize(static_cast<size_t>(c.num_layers));
   kv.v.resize(static_cast<size_t>(c.num_layers));
-  int num_gated = 0;
+  BranchDecision decision;
   for (int b = first_branch; b < num_branches(); ++b) {
     const BaseLayer& w = base_.layers[static_cast<size_t>(BranchLayer(b))];
     const bool attention = KindOfBranch(b) == BranchKind::kAttention;
     const Tensor h = RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, eps, base_.dtype);
-    Tensor multiplier;
-    const Tensor z = gates ? gates_.Z(b, h, trace, &multiplier) : Tensor();
-    if (z.defined()) ++num_gated;
-    KeepSlope decision;
-    if (use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
-      Tensor keep = at::zeros({batch, x.size(0) / batch}, at::kFloat);
-      keep.slice(1, 0, config_.always_run_positions).fill_(1.0F);
-      decision = {keep.reshape({-1}), at::zeros({x.size(0)}, at::kFloat)};
-    } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
-      Tensor decided;
-      decision = gates_.Decide(z.detach(), b, batch, decisions, &decided);
-      if (trace != nullptr) {
-        trace->z[static_cast<size_t>(b)] = decided;
-        trace->keep[static_cast<size_t>(b)] = decision.keep;
-      }
-    }
-    Tensor out = attention ? RunAttention(BranchLayer(b), h, batch, decision.keep, use_adapter, kv)
-                           : RunMlp(BranchLayer(b), h, use_adapter);
+    if (use_adapter) decision = gates_.Decide(b, h, batch, decisions, decision, trace);
+    const Tensor in = gates_.Input(b, h, decision);
+    const Tensor out = attention ? RunAttention(BranchLayer(b), in, batch, decision.keep, use_adapter, kv)
+                                 : RunMlp(BranchLayer(b), in, use_adapter);
     if (visit) visit(b, x, h, out);
-    if (config_.multiply_output && multiplier.defined()) out = (out * multiplier).to(base_.dtype);
-    if (!decision.keep.defined()) {
-      x = x + out;
-      continue;
-    }
-    const BranchParameters& p = gates_.compute(b);
-    const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
-    x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep, decision.slope);
+    x = gates_.AddResidual(b, x, h, out, decision);
   }
-  if (trace != nullptr && num_gated > 0) {
-    trace->gate_l2 = trace->gate_l2 / num_gated;
-    trace->head_loss = trace->head_loss / num_gated;
+  if (trace != nullptr && trace->num_gates > 0) {
+    trace->gate_l2 = trace->gate_l2 / trace->num_gates;
+    trace->head_loss = trace->head_loss / trace->num_gates;
   }
   return x;
 }
 
 void GatedModel::RemoveUngated() {
-  for (int b = 0; b < num_branches(); ++b) {
-    if (config_.gated[static_cast<size_t>(b)]) continue;
-    const std::string p = BranchPrefix(b);
-    std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(p); });
-    gates_.Remove(b);
+  for (const std::string& prefix : gates_.RemoveUngated()) {
+    std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); });
   }
   Refresh();
 }

@@ -30,12 +30,32 @@ double MeanKl(const GatedModel& model, const Tensor& hidden, const Tensor& rows,
   return kl.mean(at::kDouble).item<double>();
 }
 
-double SavedPerRow(const CostModel& cost, int branch, KvRule rule) {
-  const BranchCost& c = cost.branch(branch);
-  return c.dense + c.kept_extra - c.skip_path - (rule == KvRule::kCompute ? c.kv : 0.0);
+// What is given up together, ascending: a branch, or both of a layer where a gate decides for the layer.
+using Unit = std::vector<size_t>;
+
+std::vector<Unit> GatedUnits(const AdapterConfig& config) {
+  std::vector<Unit> units;
+  for (size_t b = 0; b < config.gated.size(); ++b) {
+    if (!config.gated[b]) continue;
+    if (config.HasGate(static_cast<int>(b))) {
+      units.push_back({b});
+    } else {
+      units.back().push_back(b);
+    }
+  }
+  return units;
 }
 
-// The loss around a fixed set of left-out branches, and with one more of them left out.
+double SavedPerRow(const CostModel& cost, const Unit& unit, KvRule rule) {
+  double saved = 0;
+  for (const size_t b : unit) {
+    const BranchCost& c = cost.branch(static_cast<int>(b));
+    saved += c.dense + c.kept_extra - c.skip_path - (rule == KvRule::kCompute ? c.kv : 0.0);
+  }
+  return saved;
+}
+
+// The loss around a fixed set of left-out branches, and with one more unit of them left out.
 class PruningProbe {
  public:
   PruningProbe(GatedModel& model, const Tensor& tokens)
@@ -57,11 +77,12 @@ class PruningProbe {
     return loss_;
   }
 
-  double RiseWithout(size_t branch) const {
+  double RiseWithout(const Unit& unit) const {
     Decisions decisions = decisions_;
-    decisions.mask[branch] = 0;
+    for (const size_t b : unit) decisions.mask[b] = 0;
+    const size_t first = unit.front();
     const Tensor hidden =
-        model_.ForwardFrom(before_[branch], static_cast<int>(branch), tokens_.size(0), decisions, true, nullptr, {});
+        model_.ForwardFrom(before_[first], static_cast<int>(first), tokens_.size(0), decisions, true, nullptr, {});
     return MeanKl(model_, hidden, rows_, teacher_) - loss_;
   }
 
@@ -142,19 +163,23 @@ Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cos
   prior.rise.assign(count, 0.0);
   prior.score.assign(count, 0.0);
   prior.gated = model.config().gated;
-  std::vector<size_t> left;                   // still running, cheapest to give up first
-  std::vector<double> log_price(count, 0.0);  // log(nats per cost saved), as last measured
-  const auto measure = [&](size_t b) {
-    const double rise = probe.RiseWithout(b);
-    log_price[b] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, static_cast<int>(b), rule));
+  const std::vector<Unit> units = GatedUnits(model.config());
+  std::vector<size_t> left;                          // units still running, cheapest to give up first
+  std::vector<double> log_price(units.size(), 0.0);  // log(nats per cost saved), as last measured
+  const auto measure = [&](size_t u) {
+    const double rise = probe.RiseWithout(units[u]);
+    log_price[u] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, units[u], rule));
     return rise;
   };
   const auto by_price = [&](size_t a, size_t b) { return log_price[a] < log_price[b]; };
-  for (size_t b = 0; b < count; ++b) {
-    if (!prior.gated[b]) continue;
-    prior.rise[b] = measure(b);
-    prior.gated[b] = prior.rise[b] <= options.essential_rise;
-    if (prior.gated[b]) left.push_back(b);
+  for (size_t u = 0; u < units.size(); ++u) {
+    const double rise = measure(u);
+    const bool essential = !(rise <= options.essential_rise);
+    for (const size_t b : units[u]) {
+      prior.rise[b] = rise;
+      prior.gated[b] = !essential;
+    }
+    if (!essential) left.push_back(u);
   }
   if (left.empty()) {
     Fail(ErrorCode::kInvalidArgument,
@@ -167,15 +192,16 @@ Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cos
   double saving = cost.NetSaving(mask, rule);
   double highest = -std::numeric_limits<double>::infinity();
   size_t order = 0;
-  // A branch's score never falls below that of one given up before it; the tiny step keeps the order strict.
-  const auto give_score = [&](size_t b) {
-    highest = std::max(highest, log_price[b]);
-    prior.score[b] = highest + 1e-3 * static_cast<double>(order++);
+  // A unit's score never falls below that of one given up before it; the tiny step keeps the order strict.
+  const auto give_score = [&](size_t u) {
+    highest = std::max(highest, log_price[u]);
+    for (const size_t b : units[u]) prior.score[b] = highest + 1e-3 * static_cast<double>(order);
+    ++order;
   };
   while (saving < options.prior_saving && left.size() > 1) {
     const double goal = std::min(saving + options.prior_step, options.prior_saving);
     do {
-      mask[left.front()] = 0;
+      for (const size_t b : units[left.front()]) mask[b] = 0;
       give_score(left.front());
       left.erase(left.begin());
       saving = cost.NetSaving(mask, rule);
@@ -186,7 +212,7 @@ Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cos
     for (size_t i = 0; i < again; ++i) measure(left[i]);
     std::stable_sort(left.begin(), left.end(), by_price);
   }
-  for (const size_t b : left) give_score(b);
+  for (const size_t u : left) give_score(u);
   ZScore(prior.score, prior.gated);
   return prior;
 }
@@ -195,10 +221,13 @@ void ApplyPrior(GatedModel& model, const Prior& prior) {
   at::NoGradGuard no_grad;
   model.mutable_config().gated = prior.gated;
   model.RemoveUngated();
+  // The score decides which gates close first, wherever the threshold is. A gate that also multiplies starts open.
+  const double open = model.config().gate_product == GateProduct::kNone ? 0.0 : static_cast<double>(kGateBiasStart);
   for (int b = 0; b < model.num_branches(); ++b) {
     BranchParameters& p = model.branch(b);
-    if (p.gate_bias.defined()) p.gate_bias.fill_(prior.score[static_cast<size_t>(b)]);
-    if (p.decision_bias.defined()) p.decision_bias.fill_(prior.score[static_cast<size_t>(b)]);
+    const double start = open + prior.score[static_cast<size_t>(b)];
+    if (p.gate_bias.defined()) p.gate_bias.fill_(start);
+    if (p.decision_bias.defined()) p.decision_bias.fill_(start);
   }
   model.Refresh();
 }

@@ -21,19 +21,21 @@ using Report = std::function<void(const std::string&)>;
 void FitSkipPaths(GatedModel& model, const Tensor& tokens, double relative_ridge);
 
 struct Prior {
-  std::vector<double> rise;   // [branches] nats of KL(ungated || that branch alone left out), skip path in place
-  std::vector<double> score;  // [branches] gate bias, z-scored; the order in which branches are given up
-  std::vector<bool> gated;    // false: essential
+  std::vector<double> rise;   // [branches] nats of KL(ungated || that unit alone left out), skip path in place
+  std::vector<double> score;  // [branches] z-scored; the order in which units are given up
+  std::vector<bool> gated;    // false: essential, or not gated to begin with
 };
 
-// First leaves each branch out of the dense model. Then prunes greedily: the branches with the smallest rise per
+// A unit is a gated branch, or, where gates decide for whole layers, both branches of a gated layer; what is not gated
+// stays. First leaves each unit out of the dense model. Then prunes greedily: the units with the smallest rise per
 // cost saved go, the most promising of the others are measured again around the pruned model, and so on. Measuring
 // again matters: branches that stand in for each other look harmless one at a time, and an attention branch may be
 // worthless once the MLP below it is gone.
 Prior MeasurePrior(GatedModel& model, const Tensor& tokens, const CostModel& cost, const TrainOptions& options,
                    const Report& report);
 
-// Sets the biases, drops the gates of essential branches.
+// Sets the biases, drops the gates of essential branches. Gates whose value is multiplied with keep their opening bias
+// beside the score.
 void ApplyPrior(GatedModel& model, const Prior& prior);
 
 }  // namespace gateskip::train

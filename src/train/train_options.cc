@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "gate/layer_list.h"
 #include "train/train.h"
 
 namespace gateskip {
@@ -24,7 +25,42 @@ void CheckSources(const std::vector<TrainSource>& sources) {
   }
 }
 
+constexpr int kMostLayers = 512;  // of any model
+
+void CheckGated(const TrainOptions& o) {
+  if (o.gated_branches != "all" && o.gated_branches != "attn" && o.gated_branches != "mlp") {
+    Fail(ErrorCode::kInvalidArgument, "[train] gated_branches: expected all, attn or mlp, found {}; correct the name",
+         o.gated_branches);
+  }
+  if (o.gate_scope == GateScope::kLayer && o.gated_branches != "all") {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] gated_branches: expected all where a gate decides for the layer, found {}; change it or gate_scope",
+         o.gated_branches);
+  }
+  // What the model at hand has is checked once it is known.
+  ParseLayers(o.gated_layers, kMostLayers, "gated_layers");
+  ParseLayers(o.always_run_layers, kMostLayers, "always_run_layers");
+}
+
 }  // namespace
+
+std::vector<bool> GatedBranches(const TrainOptions& options, int num_layers) {
+  const std::vector<bool> layers = ParseLayers(options.gated_layers, num_layers, "gated_layers");
+  const std::vector<bool> never = ParseLayers(options.always_run_layers, num_layers, "always_run_layers");
+  std::vector<bool> gated;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    gated.push_back(layers[l] && !never[l] && options.gated_branches != "mlp");
+    gated.push_back(layers[l] && !never[l] && options.gated_branches != "attn");
+  }
+  if (std::find(gated.begin(), gated.end(), true) == gated.end()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] gated_layers: expected to leave a layer that is not in always_run_layers, found {} without {}; "
+         "change them",
+         options.gated_layers.empty() ? "none" : options.gated_layers,
+         options.always_run_layers.empty() ? "any" : options.always_run_layers);
+  }
+  return gated;
+}
 
 void ValidateTrainOptions(const TrainOptions& o) {
   if (o.model_path.empty() || o.run_directory.empty() || o.sources.empty()) {
@@ -44,6 +80,7 @@ void ValidateTrainOptions(const TrainOptions& o) {
            target);
     }
   }
+  CheckGated(o);
   Range("threads", o.threads, 1, 256);
   Range("gate_rank", o.gate_rank, 1, 1024);
   Range("skip_rank", o.skip_rank, -1, 1024);

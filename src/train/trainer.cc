@@ -32,7 +32,12 @@ Json OptionsJson(const TrainOptions& o) {
           {"float32", o.float32},
           {"gate_kind", static_cast<int>(o.gate_kind)},
           {"gate_rank", o.gate_rank},
-          {"multiply_output", o.multiply_output},
+          {"gate_shared", o.gate_shared},
+          {"gate_product", static_cast<int>(o.gate_product)},
+          {"gate_scope", static_cast<int>(o.gate_scope)},
+          {"gated_branches", o.gated_branches},
+          {"gated_layers", o.gated_layers},
+          {"always_run_layers", o.always_run_layers},
           {"kv_rule", static_cast<int>(o.kv_rule)},
           {"skip_rank", o.skip_rank},
           {"lora_rank", o.lora_rank},
@@ -144,10 +149,12 @@ AdapterConfig Trainer::StartConfig() const {
   config.num_layers = c.num_layers;
   config.hidden_size = c.hidden_size;
   config.gate_kind = options_.gate_kind;
-  config.gate_rank = options_.gate_kind == GateKind::kLowRank ? options_.gate_rank : 0;
-  config.multiply_output = options_.multiply_output;
+  config.gate_rank = GateHasRank(options_.gate_kind) ? options_.gate_rank : 0;
+  config.gate_shared = options_.gate_shared;
+  config.gate_product = options_.gate_product;
+  config.gate_scope = options_.gate_scope;
   config.kv_rule = options_.kv_rule;
-  config.gated.assign(static_cast<size_t>(c.num_branches()), true);
+  config.gated = GatedBranches(options_, c.num_layers);
   config.always_run_positions = options_.always_run_positions;
   config.skip_rank = options_.skip_rank;
   config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;

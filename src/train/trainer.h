@@ -31,7 +31,7 @@ class Trainer {
   };
 
   void BuildModel();                  // fresh: fit and prior; resumed: from the checkpoint
-  AdapterConfig StartConfig() const;  // every branch gated
+  AdapterConfig StartConfig() const;  // every branch gated that the options gate
   void StartFresh();
   void Restore(const Checkpoint& checkpoint);
   bool Resume();  // false when there is nothing to resume from
