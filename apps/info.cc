@@ -34,30 +34,6 @@ struct InfoCommand {
   bool json = false;
 };
 
-std::string_view GateKindName(GateKind kind) {
-  switch (kind) {
-    case GateKind::kScalar:
-      return "scalar";
-    case GateKind::kLowRank:
-      return "low_rank";
-    case GateKind::kVector:
-      return "vector";
-  }
-  return "unknown";
-}
-
-std::string_view KvRuleName(KvRule rule) {
-  switch (rule) {
-    case KvRule::kCompute:
-      return "compute";
-    case KvRule::kCopy:
-      return "copy";
-    case KvRule::kDrop:
-      return "drop";
-  }
-  return "unknown";
-}
-
 // Cost of deciding every gated branch, as a share of the ungated layers.
 double DecisionCost(const CostModel& cost) {
   double decision = 0;
@@ -182,10 +158,12 @@ Json AdapterJson(const Adapter& adapter) {
   if (training.is_discarded()) training = a.training_json;
   return {{"base_model", a.base_model_name},
           {"base_fingerprint", a.base_fingerprint},
-          {"gate_kind", GateKindName(a.gate_kind)},
+          {"gate_kind", NameIn(kGateKinds, a.gate_kind)},
           {"gate_rank", a.gate_rank},
-          {"multiply_output", a.multiply_output},
-          {"kv_rule", KvRuleName(a.kv_rule)},
+          {"gate_shared", a.gate_shared},
+          {"gate_product", NameIn(kGateProducts, a.gate_product)},
+          {"gate_scope", NameIn(kGateScopes, a.gate_scope)},
+          {"kv_rule", NameIn(kKvRules, a.kv_rule)},
           {"gated_branches", std::count(a.gated.begin(), a.gated.end(), true)},
           {"branches", a.gated.size()},
           {"always_run_positions", a.always_run_positions},

@@ -90,17 +90,13 @@ CostModel::CostModel(const LayerDims& dims, const AdapterConfig& adapter) : Cost
     }
     if (b >= adapter.gated.size() || !adapter.gated[b]) continue;
     if (adapter.skip_rank >= 0) cost.skip_path = d * (1 + 2 * adapter.skip_rank);
-    switch (adapter.gate_kind) {
-      case GateKind::kScalar:
-        cost.decision = d;
-        break;
-      case GateKind::kLowRank:
-        cost.decision = 2 * d * adapter.gate_rank;
-        break;
-      case GateKind::kVector:
-        cost.decision = d;
-        if (adapter.multiply_output) cost.kept_extra += d * d;
-        break;
+    if (!adapter.HasGate(static_cast<int>(b))) continue;
+    const bool product = adapter.gate_product != GateProduct::kNone;
+    cost.decision = GateHasRank(adapter.gate_kind) ? 2 * d * adapter.gate_rank : d;
+    if (adapter.gate_kind == GateKind::kVector) {
+      if (product) cost.kept_extra += d * d;  // its head decides and says nothing of g
+    } else if (product) {
+      cost.undecided_extra = cost.decision;
     }
   }
 }

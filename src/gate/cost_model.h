@@ -24,10 +24,12 @@ struct LayerDims {
 
 struct BranchCost {
   double dense = 0;       // the branch of the ungated model
-  double kept_extra = 0;  // added when it runs: vector gate (if multiplying), LoRA
+  double kept_extra = 0;  // added when it runs: vector gate (if the product wants g), LoRA
   double kv = 0;          // K and V with their LoRA: still executed when skipped, under KV rule `compute`
   double skip_path = 0;   // what runs instead of the branch (AdapterConfig::skip_rank)
-  double decision = 0;    // the gate's decision, paid by every decided row
+  double decision = 0;    // the gate's evaluation, paid by every decided row; 0 where another branch's gate decides
+  // Added when it runs undecided: the gate is evaluated all the same, since the product wants g. `decision` or 0.
+  double undecided_extra = 0;
 };
 
 // How often each branch ran, over any number of rows.
@@ -35,7 +37,7 @@ struct SkipCounts {
   std::vector<uint64_t> run;      // [branches] rows that ran the branch
   std::vector<uint64_t> skipped;  // [branches] rows that skipped it
   std::vector<uint64_t> kv_only;  // [branches] skipped rows whose K/V were projected all the same
-  std::vector<uint64_t> decided;  // [branches] rows whose gate was evaluated
+  std::vector<uint64_t> decided;  // [branches] rows whose gate was evaluated, for a decision or for the product
 
   explicit SkipCounts(int num_branches = 0);
   void Add(const SkipCounts& other);

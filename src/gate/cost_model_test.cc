@@ -40,7 +40,7 @@ TEST(CostModel, GatesEatTheSaving) {
   adapter.num_layers = 30;
   adapter.gated.assign(60, true);
   adapter.gate_kind = GateKind::kVector;
-  adapter.multiply_output = true;
+  adapter.gate_product = GateProduct::kOutput;
   const CostModel vector(SmolLm2(), adapter);
   SkipCounts all_run(60);
   for (size_t b = 0; b < 60; ++b) all_run.run[b] = all_run.decided[b] = 1;
@@ -50,6 +50,57 @@ TEST(CostModel, GatesEatTheSaving) {
   const CostModel scalar(SmolLm2(), adapter);
   EXPECT_GT(scalar.NetSaving(all_run), -0.0004);
   EXPECT_LT(scalar.NetSaving(all_run), 0.0);
+}
+
+// One gate of each variant, in elements: what is paid when the row is decided, when it runs, and when it runs
+// undecided.
+TEST(CostModel, EveryGateVariantIsCounted) {
+  struct Case {
+    GateKind kind;
+    GateProduct product;
+    double decision, kept_extra, undecided_extra;
+  };
+  constexpr double kDot = 576;
+  constexpr double kRanked = 2 * 576 * 8;
+  constexpr double kVector = 576 * 576;
+  const Case cases[] = {
+      {GateKind::kScalar, GateProduct::kNone, kDot, 0, 0},
+      {GateKind::kScalar, GateProduct::kOutput, kDot, 0, kDot},
+      {GateKind::kScalar, GateProduct::kInput, kDot, 0, kDot},
+      {GateKind::kLowRank, GateProduct::kNone, kRanked, 0, 0},
+      {GateKind::kLowRank, GateProduct::kInput, kRanked, 0, kRanked},
+      {GateKind::kMlp, GateProduct::kNone, kRanked, 0, 0},
+      {GateKind::kMlp, GateProduct::kOutput, kRanked, 0, kRanked},
+      {GateKind::kVector, GateProduct::kNone, kDot, 0, 0},
+      {GateKind::kVector, GateProduct::kOutput, kDot, kVector, 0},
+      {GateKind::kVector, GateProduct::kInput, kDot, kVector, 0},
+  };
+  for (const Case& c : cases) {
+    for (const bool shared : {false, true}) {  // shared matrices are read by every branch
+      for (const GateScope scope : {GateScope::kBranch, GateScope::kLayer}) {
+        SCOPED_TRACE(::testing::Message() << NameIn(kGateKinds, c.kind) << " " << NameIn(kGateProducts, c.product)
+                                          << (shared ? " shared " : " ") << NameIn(kGateScopes, scope));
+        AdapterConfig adapter;
+        adapter.num_layers = 30;
+        adapter.gated.assign(60, true);
+        adapter.gate_kind = c.kind;
+        adapter.gate_rank = GateHasRank(c.kind) ? 8 : 0;
+        adapter.gate_product = c.product;
+        adapter.gate_shared = shared;
+        adapter.gate_scope = scope;
+        adapter.skip_rank = 0;
+        const CostModel cost(SmolLm2(), adapter);
+        for (const int b : {0, 1, 58, 59}) {
+          const BranchCost& branch = cost.branch(b);
+          const bool has_gate = b % 2 == 0 || scope == GateScope::kBranch;  // else the attention's decides
+          EXPECT_EQ(branch.decision, has_gate ? c.decision : 0) << b;
+          EXPECT_EQ(branch.kept_extra, has_gate ? c.kept_extra : 0) << b;
+          EXPECT_EQ(branch.undecided_extra, has_gate ? c.undecided_extra : 0) << b;
+          EXPECT_EQ(branch.skip_path, 576) << b;
+        }
+      }
+    }
+  }
 }
 
 TEST(CostModel, DeltasAndSkipPathsCount) {

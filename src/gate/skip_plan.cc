@@ -47,7 +47,7 @@ bool SkipPlan::Runs(int branch, int32_t position, float importance) const {
     case Kind::kGates:
       return importance > thresholds[b] || thresholds[b] < 0.0F;
     case Kind::kRandom:
-      return UniformOf(seed, branch, position) >= skip_probability[b];
+      return UniformOf(seed, scope == GateScope::kLayer ? branch / 2 * 2 : branch, position) >= skip_probability[b];
     case Kind::kStatic:
       return runs[b] != 0;
     case Kind::kMask: {
@@ -92,7 +92,7 @@ SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget) {
   return plan;
 }
 
-SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8_t> protected_branches,
+SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, GateScope scope, std::span<const uint8_t> protected_branches,
                        int always_run_positions, double budget, uint64_t seed) {
   CheckBudget(budget);
   const auto is_protected = [&](size_t b) { return b < protected_branches.size() && protected_branches[b] != 0; };
@@ -100,10 +100,10 @@ SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8
   double saved_if_all_skipped = 0;
   for (size_t b = 0; b < static_cast<size_t>(cost.num_branches()); ++b) {
     const BranchCost& branch = cost.branch(static_cast<int>(b));
-    executed += branch.dense + branch.kept_extra;
+    const double run = branch.dense + branch.kept_extra + branch.undecided_extra;
+    executed += run;
     if (is_protected(b)) continue;
-    saved_if_all_skipped +=
-        branch.dense + branch.kept_extra - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
+    saved_if_all_skipped += run - branch.skip_path - (rule == KvRule::kCompute ? branch.kv : 0.0);
   }
   const double highest = 1.0 - (executed - saved_if_all_skipped) / cost.dense_per_row();
   const double probability = (executed - (1.0 - budget) * cost.dense_per_row()) / saved_if_all_skipped;
@@ -118,6 +118,7 @@ SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8
   plan->requested_budget = budget;
   plan->always_run_positions = always_run_positions;
   plan->seed = seed;
+  plan->scope = scope;
   plan->skip_probability.resize(static_cast<size_t>(cost.num_branches()));
   for (size_t b = 0; b < plan->skip_probability.size(); ++b) {
     plan->skip_probability[b] = is_protected(b) ? 0.0F : static_cast<float>(probability);

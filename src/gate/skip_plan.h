@@ -28,6 +28,7 @@ struct SkipPlan {
   std::vector<float> thresholds;           // kGates: [branches]; negative = always runs
   std::vector<float> skip_probability;     // kRandom: [branches]
   uint64_t seed = 0;                       // kRandom
+  GateScope scope = GateScope::kBranch;    // kRandom: kLayer throws once for both branches of a layer
   std::vector<uint8_t> runs;               // kStatic: [branches]
   std::vector<std::vector<uint8_t>> mask;  // kMask: [branches][positions]; beyond the end everything runs
 
@@ -48,9 +49,10 @@ SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget);
 
 // Every branch with runs[b] != 0 in `protected_branches` (may be empty) always runs; the others are skipped with
 // the probability that reaches the net saving `budget` on average. The honest control keeps the first position
-// and the essential branches; the field's usual one protects nothing.
+// and the essential branches; the field's usual one protects nothing. Layer scope: both branches of a layer are
+// protected or none.
 class CostModel;
-SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, std::span<const uint8_t> protected_branches,
+SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, GateScope scope, std::span<const uint8_t> protected_branches,
                        int always_run_positions, double budget, uint64_t seed);
 
 }  // namespace gateskip

@@ -60,7 +60,7 @@ TEST(RandomPlan, ReachesTheNetBudgetOnAverageAndKeepsWhatIsProtected) {
   const CostModel cost(dims, adapter);
   std::vector<uint8_t> keep(8, 0);
   keep[1] = 1;
-  const auto plan = RandomPlan(cost, KvRule::kCompute, keep, 1, 0.3, 7);
+  const auto plan = RandomPlan(cost, KvRule::kCompute, GateScope::kBranch, keep, 1, 0.3, 7);
   SkipCounts counts(8);
   constexpr int kPositions = 20000;
   for (int p = 1; p <= kPositions; ++p) {
@@ -75,11 +75,38 @@ TEST(RandomPlan, ReachesTheNetBudgetOnAverageAndKeepsWhatIsProtected) {
   EXPECT_NEAR(cost.NetSaving(counts), 0.3, 4 * 0.0035);
 }
 
+TEST(RandomPlan, SkipsWholeLayersWhereALayerIsTheScope) {
+  const LayerDims dims{.num_layers = 3, .hidden_size = 64, .query_size = 64, .kv_size = 32, .ffn_size = 128};
+  AdapterConfig adapter;
+  adapter.num_layers = 3;
+  adapter.gated.assign(6, true);
+  adapter.gate_kind = GateKind::kMlp;
+  adapter.gate_rank = 2;
+  adapter.gate_product = GateProduct::kOutput;  // evaluated for every row that runs
+  adapter.gate_scope = GateScope::kLayer;
+  const CostModel cost(dims, adapter);
+  const std::vector<uint8_t> keep = {0, 0, 1, 1, 0, 0};
+  const auto plan = RandomPlan(cost, KvRule::kDrop, GateScope::kLayer, keep, 0, 0.3, 7);
+  SkipCounts counts(6);
+  constexpr int kPositions = 20000;
+  for (int p = 0; p < kPositions; ++p) {
+    for (int b = 0; b < 6; ++b) {
+      const bool runs = plan->Runs(b, p, 0);
+      EXPECT_EQ(runs, plan->Runs(b / 2 * 2, p, 0));
+      (runs ? counts.run : counts.skipped)[static_cast<size_t>(b)]++;
+      counts.decided[static_cast<size_t>(b)] += runs && b % 2 == 0;
+    }
+  }
+  EXPECT_EQ(counts.skipped[2], 0u);
+  // Standard deviation of the mean of 20000 rows of 2 independent layers is below 0.5 / sqrt(20000) = 0.0035.
+  EXPECT_NEAR(cost.NetSaving(counts), 0.3, 4 * 0.0035);
+}
+
 TEST(RandomPlan, DependsOnSeedAndPositionOnly) {
   const CostModel cost(LayerDims{.num_layers = 2, .hidden_size = 8, .query_size = 8, .kv_size = 8, .ffn_size = 8});
-  const auto a = RandomPlan(cost, KvRule::kDrop, {}, 0, 0.5, 1);
-  const auto b = RandomPlan(cost, KvRule::kDrop, {}, 0, 0.5, 1);
-  const auto c = RandomPlan(cost, KvRule::kDrop, {}, 0, 0.5, 2);
+  const auto a = RandomPlan(cost, KvRule::kDrop, GateScope::kBranch, {}, 0, 0.5, 1);
+  const auto b = RandomPlan(cost, KvRule::kDrop, GateScope::kBranch, {}, 0, 0.5, 1);
+  const auto c = RandomPlan(cost, KvRule::kDrop, GateScope::kBranch, {}, 0, 0.5, 2);
   int differences = 0;
   for (int p = 0; p < 200; ++p) {
     EXPECT_EQ(a->Runs(1, p, 0), b->Runs(1, p, 0));
@@ -90,7 +117,7 @@ TEST(RandomPlan, DependsOnSeedAndPositionOnly) {
 
 TEST(RandomPlan, RefusesWhatProtectionMakesImpossible) {
   const CostModel cost(LayerDims{.num_layers = 1, .hidden_size = 8, .query_size = 8, .kv_size = 8, .ffn_size = 8});
-  EXPECT_THROW(RandomPlan(cost, KvRule::kDrop, std::vector<uint8_t>{1, 1}, 0, 0.1, 1), Error);
+  EXPECT_THROW(RandomPlan(cost, KvRule::kDrop, GateScope::kBranch, std::vector<uint8_t>{1, 1}, 0, 0.1, 1), Error);
 }
 
 TEST(MaskPlan, RunsEverythingBeyondItsEnd) {

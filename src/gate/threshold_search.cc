@@ -24,10 +24,9 @@ float FindGlobalThreshold(const CostModel& cost, KvRule rule, const RecordedRows
   double saved = 0;
   std::vector<RecordedRows::Entry> decided;
   for (const RecordedRows::Entry& entry : rows.entries) {
-    saved -= cost.branch(entry.branch).kept_extra;
-    if (!entry.decided) continue;
-    saved -= cost.branch(entry.branch).decision;
-    decided.push_back(entry);
+    const BranchCost& branch = cost.branch(entry.branch);
+    saved -= branch.kept_extra + (entry.decided ? branch.decision : branch.undecided_extra);
+    if (entry.decided) decided.push_back(entry);
   }
   std::sort(decided.begin(), decided.end(), [](const auto& a, const auto& b) { return a.importance < b.importance; });
   float threshold = 0.0F;

@@ -21,25 +21,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormatVersion = 1;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr size_t kMaxBudgets = 256;
 constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kTensorFile = "adapter_model.safetensors";
 constexpr const char* kLoraTargets[] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
-
-constexpr std::pair<GateKind, const char*> kGateKinds[] = {
-    {GateKind::kScalar, "scalar"}, {GateKind::kLowRank, "low_rank"}, {GateKind::kVector, "vector"}};
-constexpr std::pair<KvRule, const char*> kKvRules[] = {
-    {KvRule::kCompute, "compute"}, {KvRule::kCopy, "copy"}, {KvRule::kDrop, "drop"}};
-
-template <typename Table, typename Enum>
-const char* NameIn(const Table& table, Enum value) {
-  for (const auto& [known, name] : table) {
-    if (known == value) return name;
-  }
-  return "";
-}
 
 // Reads fields with their origin, and remembers which keys it has seen.
 class Fields {
@@ -160,13 +146,25 @@ AdapterSelfTest ReadSelfTest(const json& object, const std::string& origin, int 
   return test;
 }
 
+// One decision for both branches of a layer.
+void CheckLayerScope(const Fields& fields, const AdapterConfig& c) {
+  for (size_t b = 0; c.gate_scope == GateScope::kLayer && b < c.gated.size(); b += 2) {
+    const bool same = std::ranges::all_of(c.thresholds, [b](const auto& row) { return row[b] == row[b + 1]; });
+    if (c.gated[b] != c.gated[b + 1] || !same) {
+      fields.FailRange("gated, thresholds", "the same for both branches of a layer, the gates' scope",
+                       fmt::format("layer {} of two minds", b / 2));
+    }
+  }
+}
+
 AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
   Fields fields(object, origin);
   AdapterConfig c;
-  c.format_version = fields.Int("format_version", 0, INT32_MAX);
-  if (c.format_version != kFormatVersion) {
-    Fail(ErrorCode::kUnsupported, "[{}] format_version: expected {}, found {}; this gateskip cannot read the adapter",
-         origin, kFormatVersion, c.format_version);
+  const int version = fields.Int("format_version", 0, INT32_MAX);
+  if (version < 1 || version > kAdapterFormatVersion) {
+    Fail(ErrorCode::kUnsupported,
+         "[{}] format_version: expected 1 to {}, found {}; this gateskip cannot read the adapter", origin,
+         kAdapterFormatVersion, version);
   }
   c.base_model_name = fields.String("base_model_name");
   c.base_fingerprint = fields.String("base_fingerprint");
@@ -175,7 +173,13 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
   c.hidden_size = fields.Int("hidden_size", 1, 1 << 16);
   c.gate_kind = fields.Enum("gate_kind", kGateKinds);
   c.gate_rank = fields.Int("gate_rank", 0, 4096);
-  c.multiply_output = fields.Bool("multiply_output");
+  if (version == 1) {
+    c.gate_product = fields.Bool("multiply_output") ? GateProduct::kOutput : GateProduct::kNone;
+  } else {
+    c.gate_shared = fields.Bool("gate_shared");
+    c.gate_product = fields.Enum("gate_product", kGateProducts);
+    c.gate_scope = fields.Enum("gate_scope", kGateScopes);
+  }
   c.kv_rule = fields.Enum("kv_rule", kKvRules);
   const auto branches = 2 * static_cast<size_t>(c.num_layers);
   for (const json& gated : fields.Array("gated", branches)) {
@@ -184,8 +188,9 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
   }
   if (c.gated.size() != branches)
     fields.FailRange("gated", fmt::format("{} entries", branches), std::to_string(c.gated.size()));
-  if ((c.gate_kind == GateKind::kLowRank) != (c.gate_rank > 0)) {
-    fields.FailRange("gate_rank", "a positive rank for low_rank gates and 0 for others", std::to_string(c.gate_rank));
+  if (GateHasRank(c.gate_kind) != (c.gate_rank > 0)) {
+    fields.FailRange("gate_rank", "a positive rank for low_rank and mlp gates and 0 for others",
+                     std::to_string(c.gate_rank));
   }
   c.always_run_positions = fields.Int("always_run_positions", 0, 1 << 20);
   c.skip_rank = fields.Int("skip_rank", -1, 4096);
@@ -227,6 +232,7 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
         fields.FailRange("thresholds", "-1 for a branch without a gate", std::to_string(row[b]));
     }
   }
+  CheckLayerScope(fields, c);
   c.calibration_sha256 = fields.String("calibration_sha256");
   c.calibration_tokens = fields.Count("calibration_tokens");
   c.training_json = fields.Member("training").dump();
@@ -236,7 +242,7 @@ AdapterConfig ConfigFromJson(const json& object, const std::string& origin) {
 }
 
 json ConfigToJson(const AdapterConfig& c) {
-  return {{"format_version", c.format_version},
+  return {{"format_version", kAdapterFormatVersion},
           {"base_model_name", c.base_model_name},
           {"base_fingerprint", c.base_fingerprint},
           {"architecture", c.architecture},
@@ -244,7 +250,9 @@ json ConfigToJson(const AdapterConfig& c) {
           {"hidden_size", c.hidden_size},
           {"gate_kind", NameIn(kGateKinds, c.gate_kind)},
           {"gate_rank", c.gate_rank},
-          {"multiply_output", c.multiply_output},
+          {"gate_shared", c.gate_shared},
+          {"gate_product", NameIn(kGateProducts, c.gate_product)},
+          {"gate_scope", NameIn(kGateScopes, c.gate_scope)},
           {"kv_rule", NameIn(kKvRules, c.kv_rule)},
           {"gated", c.gated},
           {"always_run_positions", c.always_run_positions},
@@ -270,25 +278,23 @@ json ConfigToJson(const AdapterConfig& c) {
 std::map<std::string, std::vector<int64_t>> ExpectedTensors(const AdapterConfig& c) {
   std::map<std::string, std::vector<int64_t>> expected;
   const int64_t d = c.hidden_size;
-  for (size_t b = 0; b < c.gated.size(); ++b) {
-    if (!c.gated[b]) continue;
-    const std::string p = fmt::format("blk.{}.{}.", b / 2, b % 2 == 0 ? "attn" : "mlp");
-    switch (c.gate_kind) {
-      case GateKind::kScalar:
-        expected[p + "gate.weight"] = {d};
-        expected[p + "gate.bias"] = {1};
-        break;
-      case GateKind::kLowRank:
-        expected[p + "gate.down"] = {c.gate_rank, d};
-        expected[p + "gate.up"] = {d, c.gate_rank};
-        expected[p + "gate.bias"] = {d};
-        break;
-      case GateKind::kVector:
-        expected[p + "gate.weight"] = {d, d};
-        expected[p + "gate.bias"] = {d};
+  for (int b = 0; b < 2 * c.num_layers; ++b) {
+    if (!c.gated[static_cast<size_t>(b)]) continue;
+    const std::string p = BranchPrefix(b);
+    if (c.HasGate(b)) {
+      const std::string matrix = GateMatrixPrefix(c, b);
+      if (GateHasRank(c.gate_kind)) {
+        expected[matrix + "gate.down"] = {c.gate_rank, d};
+        expected[matrix + "gate.up"] = {d, c.gate_rank};
+      } else {
+        expected[matrix + "gate.weight"] =
+            c.gate_kind == GateKind::kVector ? std::vector<int64_t>{d, d} : std::vector<int64_t>{d};
+      }
+      expected[p + "gate.bias"] = {c.gate_kind == GateKind::kScalar ? 1 : d};
+      if (c.gate_kind == GateKind::kVector) {
         expected[p + "decision.weight"] = {d};
         expected[p + "decision.bias"] = {1};
-        break;
+      }
     }
     if (c.skip_rank >= 0) expected[p + "skip.bias"] = {d};
     if (c.skip_rank > 0) {
@@ -326,6 +332,13 @@ AdapterTensor ReadTensor(const TensorView& view, const std::string& origin) {
 }
 
 }  // namespace
+
+std::string BranchPrefix(int branch) { return fmt::format("blk.{}.{}.", branch / 2, branch % 2 == 0 ? "attn" : "mlp"); }
+
+std::string GateMatrixPrefix(const AdapterConfig& config, int branch) {
+  if (!config.gate_shared) return BranchPrefix(branch);
+  return branch % 2 == 0 ? "shared.attn." : "shared.mlp.";
+}
 
 Adapter ReadAdapter(const std::string& directory) {
   const std::filesystem::path root = directory;

@@ -4,9 +4,10 @@
 //   adapter_config.json         AdapterConfig below, one key per field
 //   adapter_model.safetensors   f32 or f16 tensors, named:
 //     blk.{l}.{attn|mlp}.gate.weight   scalar: [d]; vector: [d, d]
-//     blk.{l}.{attn|mlp}.gate.down     low_rank: [rank, d]
-//     blk.{l}.{attn|mlp}.gate.up       low_rank: [d, rank]
-//     blk.{l}.{attn|mlp}.gate.bias     scalar: [1]; low_rank, vector: [d]
+//     blk.{l}.{attn|mlp}.gate.down     low_rank, mlp: [rank, d]
+//     blk.{l}.{attn|mlp}.gate.up       low_rank, mlp: [d, rank]
+//     blk.{l}.{attn|mlp}.gate.bias     scalar: [1]; else [d]
+//     shared.{attn|mlp}.gate.{weight|down|up}   gate_shared: these instead of the branches' own
 //     blk.{l}.{attn|mlp}.decision.weight [d], .decision.bias [1]   vector: the distilled scalar head
 //     blk.{l}.{attn|mlp}.skip.bias [d], .skip.down [rank, d], .skip.up [d, rank]   the skip path, if any
 //     blk.{l}.{attn_q|attn_k|attn_v|attn_output|ffn_gate|ffn_up|ffn_down}.lora_a [r, in], .lora_b [out, r]
@@ -22,13 +23,35 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/tensor_view.h"
 
 namespace gateskip {
 
-enum class GateKind { kScalar, kLowRank, kVector };
+// g of a row, h its normalised input; importance s = mean(g) unless a head decides.
+enum class GateKind {
+  kScalar,   // sigmoid(w h + c), one value
+  kLowRank,  // sigmoid(U D h + c), one value per channel, as below
+  kVector,   // sigmoid(W h + c); a scalar head distilled from s decides
+  kMlp,      // sigmoid(U silu(D h) + c)
+};
+
+// Whether a kind's matrices are a pair of AdapterConfig::gate_rank.
+constexpr bool GateHasRank(GateKind kind) { return kind == GateKind::kLowRank || kind == GateKind::kMlp; }
+
+// Where g enters.
+enum class GateProduct {
+  kNone,    // nowhere: the gate only decides
+  kOutput,  // g * Branch(h)
+  kInput,   // Branch(g * h), the paper's gate before the module
+};
+
+enum class GateScope {
+  kBranch,  // every branch has a gate
+  kLayer,   // the attention branch's gate decides for the MLP branch of its layer, too
+};
 
 // What later tokens see, at a layer, of a token that skipped that layer's attention branch.
 enum class KvRule {
@@ -36,6 +59,27 @@ enum class KvRule {
   kCopy,     // it shares the entry of the nearest layer below with the same kind of attention
   kDrop,     // it is not attended to at this layer
 };
+
+// The names in files and options.
+inline constexpr std::pair<GateKind, const char*> kGateKinds[] = {{GateKind::kScalar, "scalar"},
+                                                                  {GateKind::kLowRank, "low_rank"},
+                                                                  {GateKind::kVector, "vector"},
+                                                                  {GateKind::kMlp, "mlp"}};
+inline constexpr std::pair<GateProduct, const char*> kGateProducts[] = {
+    {GateProduct::kNone, "none"}, {GateProduct::kOutput, "output"}, {GateProduct::kInput, "input"}};
+inline constexpr std::pair<GateScope, const char*> kGateScopes[] = {{GateScope::kBranch, "branch"},
+                                                                    {GateScope::kLayer, "layer"}};
+inline constexpr std::pair<KvRule, const char*> kKvRules[] = {
+    {KvRule::kCompute, "compute"}, {KvRule::kCopy, "copy"}, {KvRule::kDrop, "drop"}};
+
+// The name of `value` in one of these tables.
+template <typename Enum, size_t n>
+constexpr const char* NameIn(const std::pair<Enum, const char*> (&table)[n], Enum value) {
+  for (const auto& [known, name] : table) {
+    if (known == value) return name;
+  }
+  return "";
+}
 
 struct AdapterSelfTest {
   std::vector<int32_t> token_ids;
@@ -47,8 +91,9 @@ struct AdapterSelfTest {
   std::vector<float> top_logits;
 };
 
+inline constexpr int kAdapterFormatVersion = 2;  // what is written; every version from 1 on is read
+
 struct AdapterConfig {
-  int format_version = 1;
   // Base model.
   std::string base_model_name;
   std::string base_fingerprint;  // hex SHA-256, see ModelFingerprint()
@@ -57,10 +102,14 @@ struct AdapterConfig {
   int hidden_size = 0;
   // Gates. branch = 2 * layer + {0: attention, 1: mlp}.
   GateKind gate_kind = GateKind::kScalar;
-  int gate_rank = 0;             // low_rank only
-  bool multiply_output = false;  // false: decision-only gates
+  int gate_rank = 0;         // low_rank and mlp only
+  bool gate_shared = false;  // one set of matrices for all attention branches and one for all MLP branches; the biases
+                             // and the heads of vector gates stay each branch's own
+  GateProduct gate_product = GateProduct::kNone;
+  GateScope gate_scope = GateScope::kBranch;
   KvRule kv_rule = KvRule::kCompute;
-  std::vector<bool> gated;       // [2 * num_layers]; a branch without a gate always runs
+  // [2 * num_layers]; a branch that is not gated always runs. Layer scope: both branches of a layer or none.
+  std::vector<bool> gated;
   int always_run_positions = 1;  // the first positions of a sequence never skip
   // The skip path: what a skipped row adds to the residual stream instead of the branch,
   // bias + up (down h). -1: nothing is added; 0: the bias only; r > 0: bias and a rank-r map.
@@ -69,7 +118,8 @@ struct AdapterConfig {
   int lora_rank = 0;
   float lora_alpha = 0;                   // delta = alpha / rank * B A
   std::vector<std::string> lora_targets;  // of attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down
-  // Calibration: run iff importance > threshold. Budgets ascend from 0; row 0 (budget 0) runs everything.
+  // Calibration: run iff importance > threshold. Budgets ascend from 0; row 0 (budget 0) runs everything. Layer scope:
+  // the MLP branch has the importance and the thresholds of its layer's attention branch.
   std::vector<double> budgets;
   std::vector<std::vector<float>> thresholds;  // [budgets][2 * num_layers]
   std::vector<double> realised_net_saving;     // [budgets], on the calibration text
@@ -78,7 +128,17 @@ struct AdapterConfig {
   // How it was made: free-form JSON text (hyper-parameters, data hashes, steps), shown by `gateskip info`.
   std::string training_json = "{}";
   AdapterSelfTest self_test;  // empty token_ids = none
+
+  // Whether the branch has a gate of its own: gated, and not one that goes with its layer's attention branch.
+  bool HasGate(int branch) const {
+    return gated[static_cast<size_t>(branch)] && (gate_scope == GateScope::kBranch || branch % 2 == 0);
+  }
 };
+
+// What the names of a branch's tensors begin with: "blk.{l}.attn." or "blk.{l}.mlp."; and those of the matrices of its
+// gate, which may be shared.
+std::string BranchPrefix(int branch);
+std::string GateMatrixPrefix(const AdapterConfig& config, int branch);
 
 struct AdapterTensor {
   std::vector<int64_t> shape;

@@ -14,6 +14,7 @@
 #include "io/safetensors.h"
 #include "io/testing/expect_error.h"
 #include "io/testing/small_adapter.h"
+#include "io/testing/split_input.h"
 #include "io/testing/temp_directory.h"
 
 namespace gateskip::testing {
@@ -24,7 +25,6 @@ constexpr ErrorCode kCorrupt = ErrorCode::kCorruptData;
 constexpr ErrorCode kUnsupported = ErrorCode::kUnsupported;
 
 void ExpectEqual(const AdapterConfig& a, const AdapterConfig& b) {
-  EXPECT_EQ(a.format_version, b.format_version);
   EXPECT_EQ(a.base_model_name, b.base_model_name);
   EXPECT_EQ(a.base_fingerprint, b.base_fingerprint);
   EXPECT_EQ(a.architecture, b.architecture);
@@ -32,7 +32,9 @@ void ExpectEqual(const AdapterConfig& a, const AdapterConfig& b) {
   EXPECT_EQ(a.hidden_size, b.hidden_size);
   EXPECT_EQ(a.gate_kind, b.gate_kind);
   EXPECT_EQ(a.gate_rank, b.gate_rank);
-  EXPECT_EQ(a.multiply_output, b.multiply_output);
+  EXPECT_EQ(a.gate_shared, b.gate_shared);
+  EXPECT_EQ(a.gate_product, b.gate_product);
+  EXPECT_EQ(a.gate_scope, b.gate_scope);
   EXPECT_EQ(a.kv_rule, b.kv_rule);
   EXPECT_EQ(a.gated, b.gated);
   EXPECT_EQ(a.always_run_positions, b.always_run_positions);
@@ -68,18 +70,70 @@ void ExpectRoundTrip(const Adapter& adapter, bool half_precision) {
 }
 
 TEST(Adapter, RoundTripOfEveryKind) {
-  for (const GateKind kind : {GateKind::kScalar, GateKind::kLowRank, GateKind::kVector}) {
+  for (const auto& [kind, name] : kGateKinds) {
+    SCOPED_TRACE(name);
     for (const int skip_rank : {-1, 0, 3}) {
       for (const int lora_rank : {0, 2}) {
         for (const bool half : {false, true}) {
-          SCOPED_TRACE(fmt::format("{} {} {} {}", static_cast<int>(kind), skip_rank, lora_rank, half));
+          SCOPED_TRACE(fmt::format("{} {} {}", skip_rank, lora_rank, half));
           ExpectRoundTrip(SmallAdapter({kind, KvRule::kDrop, skip_rank, lora_rank}), half);
+        }
+      }
+    }
+    for (const auto& [product, product_name] : kGateProducts) {
+      for (const auto& [scope, scope_name] : kGateScopes) {
+        for (const bool shared : {false, true}) {
+          SCOPED_TRACE(fmt::format("{} {} {}", product_name, scope_name, shared));
+          ExpectRoundTrip(
+              SmallAdapter({.kind = kind, .skip_rank = 0, .product = product, .shared = shared, .scope = scope}),
+              false);
         }
       }
     }
   }
   for (const KvRule rule : {KvRule::kCompute, KvRule::kCopy}) {
     ExpectRoundTrip(SmallAdapter({.kind = GateKind::kScalar, .kv_rule = rule}), false);
+  }
+}
+
+TEST(Adapter, SharedMatricesAndTheGatesOfLayersAreStoredOnce) {
+  const auto names = [](const SmallAdapterOptions& options) {
+    std::string list;
+    for (const auto& [name, tensor] : SmallAdapter(options).tensors) list += name + " ";
+    return list;
+  };
+  EXPECT_EQ(names({.kind = GateKind::kMlp, .shared = true}),
+            "blk.0.attn.gate.bias blk.0.mlp.gate.bias blk.1.attn.gate.bias shared.attn.gate.down shared.attn.gate.up "
+            "shared.mlp.gate.down shared.mlp.gate.up ");
+  EXPECT_EQ(names({.kind = GateKind::kVector, .skip_rank = 0, .shared = true, .scope = GateScope::kLayer}),
+            "blk.0.attn.decision.bias blk.0.attn.decision.weight blk.0.attn.gate.bias blk.0.attn.skip.bias "
+            "blk.0.mlp.skip.bias shared.attn.gate.weight ");
+}
+
+// Files written by the first version of the format: gates decide, or multiply the output, and belong to one branch.
+TEST(Adapter, ReadsTheFirstFormatVersion) {
+  const std::pair<const char*, SmallAdapterOptions> files[] = {
+      {"v1_scalar", {GateKind::kScalar, KvRule::kCompute, -1, 0}},
+      {"v1_low_rank", {GateKind::kLowRank, KvRule::kDrop, 2, 2}},
+      {"v1_vector_multiplying", {GateKind::kVector, KvRule::kCopy, 0, 0, GateProduct::kOutput}}};
+  for (const auto& [name, options] : files) {
+    SCOPED_TRACE(name);
+    const std::string file = ReadBack(GATESKIP_TEST_DATA "/fuzz/adapter/" + std::string(name));
+    std::string_view input = file;
+    const std::string_view config = TakePart(&input);
+    const std::string_view header = TakePart(&input);
+    EXPECT_NE(config.find("\"format_version\": 1"), config.npos);
+    const std::string tensors = JoinSafetensors(header, input);
+    const Adapter read = ParseAdapter(config, "config", AsBytes(tensors), "tensors");
+    const Adapter expected = SmallAdapter(options);
+    ExpectEqual(expected.config, read.config);
+    EXPECT_EQ(expected.tensors.size(), read.tensors.size());
+    ExpectRoundTrip(read, false);
+    // A key of one version is none of the other.
+    json mixed = json::parse(config);
+    mixed["gate_product"] = "none";
+    ExpectError([&] { ParseAdapter(mixed.dump(), "config", AsBytes(tensors), "tensors"); }, kUnsupported,
+                "key gate_product: expected only known keys");
   }
 }
 
@@ -157,8 +211,10 @@ void PrintTo(const BadAdapter& row, std::ostream* out) { *out << row.name; }
 const BadAdapter kBadConfigs[] = {
     {"NoObject", [](Files* f) { f->config = json::array(); }, kCorrupt, "expected an object, found array"},
     {"EmptyObject", [](Files* f) { f->config = json::object(); }, kCorrupt, "key format_version"},
-    {"Version0", [](Files* f) { f->config["format_version"] = 0; }, kUnsupported, "expected 1, found 0"},
-    {"Version2", [](Files* f) { f->config["format_version"] = 2; }, kUnsupported, "expected 1, found 2"},
+    {"Version0", [](Files* f) { f->config["format_version"] = 0; }, kUnsupported, "expected 1 to 2, found 0"},
+    {"Version3", [](Files* f) { f->config["format_version"] = 3; }, kUnsupported, "expected 1 to 2, found 3"},
+    {"Version1WithItsOwnKeyMissing", [](Files* f) { f->config["format_version"] = 1; }, kCorrupt,
+     "key multiply_output"},
     {"VersionMinus1", [](Files* f) { f->config["format_version"] = -1; }, kCorrupt, "format_version"},
     {"VersionText", [](Files* f) { f->config["format_version"] = "1"; }, kCorrupt, "an integer, found \"1\""},
     {"Version2To63", [](Files* f) { f->config["format_version"] = 1ULL << 63; }, kCorrupt, "an integer"},
@@ -174,13 +230,35 @@ const BadAdapter kBadConfigs[] = {
     {"Hidden0", [](Files* f) { f->config["hidden_size"] = 0; }, kCorrupt, "key hidden_size"},
     {"HiddenOther", [](Files* f) { f->config["hidden_size"] = 8; }, kCorrupt, "expected shape [8], found [4]"},
     {"KindUnknown", [](Files* f) { f->config["gate_kind"] = "matrix"; }, kUnsupported,
-     "expected one of scalar, low_rank, vector, found matrix"},
+     "expected one of scalar, low_rank, vector, mlp, found matrix"},
     {"KindOther", [](Files* f) { f->config["gate_kind"] = "vector"; }, kCorrupt, "key gate_rank"},
     {"KvUnknown", [](Files* f) { f->config["kv_rule"] = "Compute"; }, kUnsupported, "compute, copy, drop"},
-    {"Rank0", [](Files* f) { f->config["gate_rank"] = 0; }, kCorrupt, "a positive rank for low_rank gates"},
+    {"Rank0", [](Files* f) { f->config["gate_rank"] = 0; }, kCorrupt, "a positive rank for low_rank and mlp gates"},
     {"RankOther", [](Files* f) { f->config["gate_rank"] = 3; }, kCorrupt, "expected shape [3,4], found [2,4]"},
     {"RankHuge", [](Files* f) { f->config["gate_rank"] = 5000; }, kCorrupt, "0 to 4096"},
-    {"MultiplyNumber", [](Files* f) { f->config["multiply_output"] = 1; }, kCorrupt, "true or false, found 1"},
+    {"SharedNumber", [](Files* f) { f->config["gate_shared"] = 1; }, kCorrupt, "true or false, found 1"},
+    {"SharedOther", [](Files* f) { f->config["gate_shared"] = true; }, kCorrupt,
+     "tensor shared.attn.gate.down: expected shape [2,4], found no such tensor"},
+    {"ProductUnknown", [](Files* f) { f->config["gate_product"] = "both"; }, kUnsupported,
+     "expected one of none, output, input, found both"},
+    {"ProductBool", [](Files* f) { f->config["gate_product"] = true; }, kCorrupt, "key gate_product"},
+    {"ScopeUnknown", [](Files* f) { f->config["gate_scope"] = "model"; }, kUnsupported,
+     "expected one of branch, layer"},
+    {"ScopeOfHalfALayer", [](Files* f) { f->config["gate_scope"] = "layer"; }, kCorrupt,
+     "the same for both branches of a layer, the gates' scope, found layer 0 of two minds"},
+    {"ScopeGatesOneBranch",
+     [](Files* f) {
+       f->config["gate_scope"] = "layer";
+       f->config["thresholds"] = {{-1, -1, -1, -1}, {-1, -1, -1, -1}, {-1, -1, -1, -1}};
+     },
+     kCorrupt, "found layer 1 of two minds"},
+    {"ScopeOther",
+     [](Files* f) {
+       f->config["gate_scope"] = "layer";
+       f->config["gated"] = {true, true, false, false};
+       f->config["thresholds"] = {{-1, -1, -1, -1}, {-1, -1, -1, -1}, {-1, -1, -1, -1}};
+     },
+     kCorrupt, "tensor blk.0.mlp.gate.bias: expected only"},
     {"GatedNumber", [](Files* f) { f->config["gated"][0] = 1; }, kCorrupt, "key gated: expected true or false"},
     {"GatedShort", [](Files* f) { f->config["gated"].erase(0); }, kCorrupt, "key gated: expected 4 entries, found 3"},
     {"GatedLong", [](Files* f) { f->config["gated"].push_back(true); }, kCorrupt, "an array of at most 4"},

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/adapter_weights.h"
 
+#include <map>
+#include <utility>
+
 #include "base/check.h"
-#include "gate/branch.h"
 #include "tensor/dequantize.h"
 
 namespace gateskip {
@@ -51,27 +53,41 @@ class Packer {
   ThreadPool& pool_;
 };
 
-BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branch) {
+std::shared_ptr<const GateWeights> BindMatrices(const Packer& packer, GateKind kind, const std::string& prefix) {
+  GateWeights weights;
+  switch (kind) {
+    case GateKind::kScalar:
+      weights.scalar = packer.Get(prefix + "gate.weight").values;
+      break;
+    case GateKind::kLowRank:
+    case GateKind::kMlp:
+      weights.low_rank = packer.Map(prefix + "gate.down", prefix + "gate.up");
+      break;
+    case GateKind::kVector:
+      weights.vector = packer.Matrix(prefix + "gate.weight", kernels::PackFormat::kQ8);
+      break;
+  }
+  return std::make_shared<const GateWeights>(std::move(weights));
+}
+
+// `matrices` holds what is packed already, by prefix: shared ones once.
+BranchGate BindGate(const Packer& packer, const AdapterConfig& config, int branch,
+                    std::map<std::string, std::shared_ptr<const GateWeights>>* matrices) {
   BranchGate gate;
   gate.gated = config.gated[static_cast<size_t>(branch)];
   if (!gate.gated) return gate;
-  const std::string p =
-      fmt::format("blk.{}.{}.", BranchLayer(branch), KindOfBranch(branch) == BranchKind::kAttention ? "attn" : "mlp");
-  switch (config.gate_kind) {
-    case GateKind::kScalar:
-      gate.decision_weight = packer.Get(p + "gate.weight").values;
-      gate.decision_bias = packer.Get(p + "gate.bias").values[0];
-      break;
-    case GateKind::kLowRank:
-      gate.low_rank = packer.Map(p + "gate.down", p + "gate.up");
-      gate.bias = packer.Get(p + "gate.bias").values;
-      break;
-    case GateKind::kVector:
-      gate.decision_weight = packer.Get(p + "decision.weight").values;
+  const std::string p = BranchPrefix(branch);
+  if (config.HasGate(branch)) {
+    const std::string prefix = GateMatrixPrefix(config, branch);
+    std::shared_ptr<const GateWeights>& weights = (*matrices)[prefix];
+    if (!weights) weights = BindMatrices(packer, config.gate_kind, prefix);
+    gate.weights = weights;
+    gate.bias = packer.Get(p + "gate.bias").values;
+    if (config.gate_kind == GateKind::kScalar) gate.decision_bias = std::exchange(gate.bias, {})[0];
+    if (config.gate_kind == GateKind::kVector) {
+      gate.head = packer.Get(p + "decision.weight").values;
       gate.decision_bias = packer.Get(p + "decision.bias").values[0];
-      gate.vector = packer.Matrix(p + "gate.weight", kernels::PackFormat::kQ8);
-      gate.bias = packer.Get(p + "gate.bias").values;
-      break;
+    }
   }
   if (config.skip_rank >= 0) gate.skip_bias = packer.Get(p + "skip.bias").values;
   if (config.skip_rank > 0) gate.skip_map = packer.Map(p + "skip.down", p + "skip.up", kernels::PackFormat::kQ8);
@@ -116,7 +132,10 @@ AdapterWeights BindAdapter(const Adapter& adapter, const ModelConfig& config, co
   const Packer packer(adapter, exact, pool);
   AdapterWeights weights;
   weights.config = adapter.config;
-  for (int b = 0; b < config.num_branches(); ++b) weights.gates.push_back(BindGate(packer, adapter.config, b));
+  std::map<std::string, std::shared_ptr<const GateWeights>> matrices;
+  for (int b = 0; b < config.num_branches(); ++b) {
+    weights.gates.push_back(BindGate(packer, adapter.config, b, &matrices));
+  }
   if (adapter.config.lora_rank > 0) {
     weights.lora_scale = adapter.config.lora_alpha / static_cast<float>(adapter.config.lora_rank);
     const int d = config.hidden_size;

@@ -2,7 +2,9 @@
 // An adapter bound to a base model: gates, skip paths and LoRA deltas, packed for the kernels.
 #pragma once
 
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,18 +19,27 @@ struct LowRankMap {
   kernels::PackedMatrix up;    // [out, rank]
 };
 
+// The matrices of a gate, of one branch or, shared, of all branches of its kind.
+struct GateWeights {
+  std::vector<float> scalar;     // [d]
+  LowRankMap low_rank;           // low-rank and MLP gates
+  kernels::PackedMatrix vector;  // [d, d]
+};
+
 struct BranchGate {
   bool gated = false;
-  // The decision: sigmoid(decision_weight . h + decision_bias) for scalar and vector gates (the vector gate's
-  // head is distilled to predict its mean), mean(sigmoid(up (down h) + bias)) for low-rank ones.
-  std::vector<float> decision_weight;  // [d]
-  float decision_bias = 0;
-  LowRankMap low_rank;
-  kernels::PackedMatrix vector;  // [d, d]
-  std::vector<float> bias;       // [d], low-rank and vector
+  // Null where the attention branch's gate decides for this MLP branch, too (GateScope::kLayer).
+  std::shared_ptr<const GateWeights> weights;
+  // The head that decides for a vector gate, distilled to predict the mean of g: sigmoid(head . h + decision_bias).
+  std::vector<float> head;  // [d]
+  float decision_bias = 0;  // of the head or of a scalar gate
+  std::vector<float> bias;  // [d], low-rank, vector and MLP gates
   // The skip path.
   std::vector<float> skip_bias;  // [d], empty = none
   std::optional<LowRankMap> skip_map;
+
+  // [d], where one dot product decides; else empty, and the importance is the mean of g.
+  std::span<const float> decision_weight() const { return !weights || !head.empty() ? head : weights->scalar; }
 };
 
 struct LayerDeltas {

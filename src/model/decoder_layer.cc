@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layer forward, in the paper's order: norm, decide, choose rows, gather, branch, gated scatter-add.
-// A branch without kept rows is not executed and its weights are not read.
+// The layer forward, in the paper's order: norm, decide, choose rows, gate the input, gather, branch, gated
+// scatter-add. A branch without kept rows is not executed and its weights are not read.
 #include <algorithm>
 #include <array>
 
@@ -168,6 +168,7 @@ void DecoderLayer(const Transformer& model, int layer, Step& step) {
   Decide(model, attention, step);
   ApplyKvRule(model, layer, step);
   if (!step.kept.empty()) {
+    GateInput(model, attention, step);
     Gather(model, step.kept, step);
     Attention(model, layer, step);
     PostNorm(model, w.attn_post_norm, step);
@@ -178,6 +179,7 @@ void DecoderLayer(const Transformer& model, int layer, Step& step) {
   kernels::RmsNorm(step.x, w.ffn_norm, eps, step.h, model.pool);
   Decide(model, mlp, step);
   if (!step.kept.empty()) {
+    GateInput(model, mlp, step);
     Gather(model, step.kept, step);
     Mlp(model, layer, step);
     PostNorm(model, w.ffn_post_norm, step);

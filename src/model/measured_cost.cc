@@ -12,15 +12,20 @@ double BytesOf(const kernels::PackedMatrix& matrix) { return static_cast<double>
 
 double BytesOf(const std::optional<LowRankMap>& map) { return map ? BytesOf(map->down) + BytesOf(map->up) : 0.0; }
 
-void AddGate(const BranchGate& gate, bool multiplies, BranchCost* cost) {
+void AddGate(const BranchGate& gate, GateProduct product, BranchCost* cost) {
   if (!gate.gated) return;
   cost->skip_path = BytesOf(gate.skip_bias) + BytesOf(gate.skip_map);
-  if (!gate.decision_weight.empty()) {
-    cost->decision = BytesOf(gate.decision_weight);
-    // A vector gate runs for kept rows only.
-    if (multiplies) cost->kept_extra += BytesOf(gate.vector) + BytesOf(gate.bias);
+  if (!gate.weights) return;
+  const LowRankMap& map = gate.weights->low_rank;
+  const double values = BytesOf(map.down) + BytesOf(map.up) + BytesOf(gate.weights->vector) + BytesOf(gate.bias);
+  const std::span<const float> dot = gate.decision_weight();
+  cost->decision = dot.empty() ? values : static_cast<double>(dot.size_bytes());
+  if (product == GateProduct::kNone) return;
+  // What decides for a vector gate is its head; the gate itself runs for kept rows.
+  if (gate.head.empty()) {
+    cost->undecided_extra = cost->decision;
   } else {
-    cost->decision = BytesOf(gate.low_rank.down) + BytesOf(gate.low_rank.up) + BytesOf(gate.bias);
+    cost->kept_extra += values;
   }
 }
 
@@ -44,8 +49,8 @@ CostModel MeasureCost(const ModelWeights& weights, const AdapterWeights* adapter
     mlp.dense = static_cast<double>(layer.mlp_bytes());
     if (adapter == nullptr) continue;
     if (!adapter->deltas.empty()) AddDeltas(adapter->deltas[l], &attention, &mlp);
-    AddGate(adapter->gates[2 * l], adapter->config.multiply_output, &attention);
-    AddGate(adapter->gates[2 * l + 1], adapter->config.multiply_output, &mlp);
+    AddGate(adapter->gates[2 * l], adapter->config.gate_product, &attention);
+    AddGate(adapter->gates[2 * l + 1], adapter->config.gate_product, &mlp);
   }
   return CostModel(std::move(branches));
 }

@@ -38,7 +38,7 @@ SkipCounts Step::Counts(size_t first_row, size_t last_row) const {
     for (size_t r = first_row; r < last_row; ++r) {
       const uint8_t event = events[b * rows.size() + r];
       ++((event & kRan) != 0 ? counts.run : counts.skipped)[b];
-      counts.decided[b] += (event & kDecided) != 0;
+      counts.decided[b] += (event & (kDecided | kGateValue)) != 0;
       counts.kv_only[b] += (event & kKvOnly) != 0;
     }
   }

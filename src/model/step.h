@@ -25,7 +25,12 @@ struct StepRow {
 };
 
 // What happened to one row at one branch.
-enum RowEvent : uint8_t { kRan = 1, kDecided = 2, kKvOnly = 4 };
+enum RowEvent : uint8_t {
+  kRan = 1,
+  kDecided = 2,    // by a gate
+  kKvOnly = 4,     // skipped, but its K/V were projected
+  kGateValue = 8,  // undecided, but its gate was evaluated for the product
+};
 
 class Step {
  public:
@@ -56,6 +61,7 @@ class Step {
   MatrixView h;                          // [rows, d] the branch's normalised input
   RowList kept, skipped, wanted;         // of the branch at hand | that want logits: indices into rows
   std::vector<float> importance;         // [rows]
+  bool gate_evaluated = false;           // importance, and gate_values if the product wants g, are the branch's at hand
   std::vector<int32_t> positions;        // of the kept (or skipped) rows
   std::vector<kernels::RopeTable> rope;  // one per distinct set of frequencies
   std::vector<size_t> rope_of_layer;     // [layers] index into rope

@@ -40,9 +40,11 @@ void DecoderLayer(const Transformer& model, int layer, Step& step);
 const BranchGate* GateOf(const Transformer& model, int branch, const Step& step);
 // Evaluates the gate where some row's plan asks for it and splits the rows into step.kept and step.skipped.
 void Decide(const Transformer& model, int branch, Step& step);
-// The K/V entry of every skipped row, as the adapter's KV rule says.
+// The K/V entry of every skipped row, as the adapter's KV rule says: of its h, whatever the product.
 void ApplyKvRule(const Transformer& model, int layer, Step& step);
-// x[kept] += g * step.branch_out, g = 1 for decision-only gates; x[skipped] += the skip path.
+// h[kept] *= g for gates before the branch (GateProduct::kInput), else nothing.
+void GateInput(const Transformer& model, int branch, Step& step);
+// x[kept] += g * step.branch_out, g = 1 unless GateProduct::kOutput; x[skipped] += the skip path.
 void GatedScatterAdd(const Transformer& model, int branch, Step& step);
 
 // K and V of the packed rows (indices in `rows`): project, norm, rotate, store (decoder_layer.cc).

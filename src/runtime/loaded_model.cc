@@ -116,12 +116,14 @@ SkipPlanPtr MakePlan(const LoadedModel& model, const BudgetOptions& options, dou
   const auto& adapter = model.transformer->adapter;
   const bool with_adapter = options.use_adapter && adapter.has_value();
   if (options.policy == Policy::kRandom) {
-    std::vector<uint8_t> essential;
-    if (with_adapter) {
-      for (const bool gated : adapter->config.gated) essential.push_back(gated ? 0 : 1);
+    if (!with_adapter) {
+      return RandomPlan(model.plain_cost, KvRule::kCompute, GateScope::kBranch, {}, 1, budget, options.policy_seed);
     }
-    return RandomPlan(model.cost(with_adapter), with_adapter ? adapter->config.kv_rule : KvRule::kCompute, essential,
-                      with_adapter ? adapter->config.always_run_positions : 1, budget, options.policy_seed);
+    const AdapterConfig& config = adapter->config;
+    std::vector<uint8_t> essential;
+    for (const bool gated : config.gated) essential.push_back(gated ? 0 : 1);
+    return RandomPlan(model.adapter_cost, config.kv_rule, config.gate_scope, essential, config.always_run_positions,
+                      budget, options.policy_seed);
   }
   if (!with_adapter) {
     Fail(ErrorCode::kInvalidArgument,

@@ -14,6 +14,8 @@
 
 namespace gateskip::train {
 
+inline constexpr float kGateBiasStart = 5.0F;  // arXiv 2510.13876: gates start open
+
 struct BranchParameters {
   Tensor gate_weight, gate_down, gate_up, gate_bias;  // which are defined depends on the gate kind
   Tensor decision_weight, decision_bias;              // vector gates
@@ -40,63 +42,77 @@ struct Decisions {
   std::vector<uint8_t> mask;     // kMask
 };
 
-// What is added to the loss for open gates, over the gated branches of `layers`: weights of mean(g^2), mean(g) and
-// KL(Bernoulli(target) || Bernoulli(mean(g))), each the mean over those branches.
+// What is added to the loss for open gates: weights of mean(g^2), mean(g) and KL(Bernoulli(target) ||
+// Bernoulli(mean(g))), each the mean over the gates of `layers`.
 struct GatePenalty {
   double l2 = 0, l1 = 0, kl = 0;
   double target = 0.8;
-  std::vector<bool> layers;
+  std::vector<bool> layers;  // [layers]
+
+  bool is_zero() const { return l2 == 0 && l1 == 0 && kl == 0; }
 };
 
 struct ForwardTrace {
-  std::vector<Tensor>
-      z;  // [branches] [rows] f32 gate logits as decided on (noise included; infinite where a row always runs)
+  // [branches] [rows] f32 gate logits as decided on, noise included; infinite where a row always runs
+  std::vector<Tensor> z;
   std::vector<Tensor> keep;       // [branches] [rows] f32 0/1; undefined = dense
-  std::vector<double> gate_mean;  // [branches] mean importance; NaN = no gate
+  std::vector<double> gate_mean;  // [branches] mean importance; NaN = not evaluated
   Tensor penalty;                 // GatePenalty, differentiable
-  Tensor head_loss;               // vector gates: BCE of the decision head
+  Tensor head_loss;               // vector gates: BCE of the decision head, the mean over the gates
 
   explicit ForwardTrace(int num_branches = 0);
 };
 
-// What decides keep for the rows of one branch, and d keep / d z.
-struct KeepSlope {
-  Tensor keep, slope;
+// What is decided for the rows of one branch.
+struct BranchDecision {
+  Tensor z;            // [rows] f32 gate logits with their derivative; undefined: no gate decides
+  Tensor keep, slope;  // [rows] f32, keep and d keep / d z; undefined: every row runs
+  Tensor g;            // [rows, 1] or [rows, d] f32 with its derivative, where the product wants it; else undefined
 };
-
-// "blk.{l}.attn." or "blk.{l}.mlp.".
-std::string BranchPrefix(int branch);
 
 class BranchGates {
  public:
-  // `config` outlives the gates. Gates start at zero weight, bias 5; skip paths at zero.
+  // `config` outlives the gates. Gates start open (bias 5) with zero weights; of a product of two matrices the one next
+  // to the input, and the matrix of vector gates, start N(0, 0.01^2). Skip paths start at zero.
   BranchGates(const AdapterConfig& config, uint64_t seed, const AddParameter& add);
 
   // Makes the f32 -> compute-type copies the forward pass uses. Call after parameters change.
   void Refresh(at::ScalarType dtype);
 
-  // Gate logits [rows], undefined for a branch without gate; *multiplier receives g, [rows, 1] or [rows, d].
-  Tensor Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* multiplier) const;
-  // z [rows], detached; starts as in TokenBatch. *decided_z receives the logits as decided on, noise included.
-  KeepSlope Decide(const Tensor& z, int branch, int64_t batch, const Tensor& starts, const Decisions& decisions,
-                   Tensor* decided_z) const;
-
-  // Every row skips but those that always run.
-  KeepSlope LeaveOut(int64_t batch, int64_t length, const Tensor& starts) const;
+  // The three steps of a branch around the branch itself. h [batch * length, d] is its normalised input, which the gate
+  // reads detached; starts as in TokenBatch. `before` is what was decided for the branch before this one: layer scope
+  // takes the MLP's decision from its attention branch. trace may be null.
+  BranchDecision Decide(int branch, const Tensor& h, int64_t batch, const Tensor& starts, const Decisions& decisions,
+                        const BranchDecision& before, ForwardTrace* trace) const;
+  // What goes into the branch: h, or g * h for gates before it. Rows that skip attention keep their h, of which their
+  // K/V are, as in the runtime.
+  Tensor Input(int branch, const Tensor& h, const BranchDecision& decision) const;
+  // x + keep * out + (1 - keep) * skip path, out multiplied by g for gates after the branch.
+  Tensor AddResidual(int branch, const Tensor& x, const Tensor& h, const Tensor& out,
+                     const BranchDecision& decision) const;
 
   void set_penalty(GatePenalty penalty) { penalty_ = std::move(penalty); }
-
   BranchParameters& branch(int b) { return branches_[static_cast<size_t>(b)]; }
-  const BranchParameters& compute(int b) const { return compute_[static_cast<size_t>(b)]; }
-  void Remove(int b) { branches_[static_cast<size_t>(b)] = BranchParameters(); }
+  // Drops the parameters of branches that are not gated (any more); returns what their names begin with.
+  std::vector<std::string> RemoveUngated();
 
  private:
-  // Into the trace, of one branch.
-  void AddPenalty(int branch, const Tensor& multiplier, ForwardTrace& trace) const;
+  void AddGate(int branch, uint64_t seed, const AddParameter& add);
+  // Takes the matrices of the first gate below of the branch's kind, if they are shared and there is one.
+  bool AdoptSharedMatrices(int branch);
+  const BranchParameters& compute(int b) const { return compute_[static_cast<size_t>(b)]; }
+  // Logits [rows] and g of a branch that has a gate.
+  Tensor Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* g) const;
+  // keep and slope of logits z [rows]; *decided_z receives them as decided on, noise included.
+  void Threshold(const Tensor& z, int branch, int64_t batch, const Tensor& starts, const Decisions& decisions,
+                 BranchDecision* decision, Tensor* decided_z) const;
+  // Mean importance and penalty of one gate, into the trace.
+  void Note(int branch, const Tensor& g, ForwardTrace& trace) const;
+  int NumGates(const std::vector<bool>& layers) const;  // all layers if empty
 
   const AdapterConfig& config_;
   GatePenalty penalty_;
-  std::vector<BranchParameters> branches_;  // [branches] f32 leaves
+  std::vector<BranchParameters> branches_;  // [branches] f32 leaves; shared ones are the same tensors
   std::vector<BranchParameters> compute_;   // matrices of the compute type
 };
 

@@ -20,7 +20,6 @@ struct GatedModel::Pass {
   const TokenBatch& batch;
   const Decisions& decisions;
   bool use_adapter;
-  bool gates;  // are evaluated
   ForwardTrace* trace;
   const Visitor* visit;
 };
@@ -29,6 +28,13 @@ struct GatedModel::Pass {
 struct GatedModel::KvState {
   std::vector<Tensor> k, v;  // [layers]
   explicit KvState(int layers) : k(static_cast<size_t>(layers)), v(static_cast<size_t>(layers)) {}
+};
+
+// What a branch hands to the next.
+struct GatedModel::Residual {
+  Tensor x;  // the residual stream
+  KvState kv;
+  BranchDecision decision;
 };
 
 GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint64_t seed,
@@ -183,112 +189,85 @@ Tensor GatedModel::Forward(const TokenBatch& batch, const Decisions& decisions, 
 
 Tensor GatedModel::ForwardFrom(Tensor x, int first_branch, const TokenBatch& batch, const Decisions& decisions,
                                bool use_adapter, ForwardTrace* trace, const Visitor& visit) {
-  const bool gates =
-      use_adapter && ((decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) ||
-                      config_.multiply_output);
   if (trace != nullptr) *trace = ForwardTrace(num_branches());
-  const Pass pass{batch, decisions, use_adapter, gates, trace, visit ? &visit : nullptr};
-  KvState kv(base_.config.num_layers);
+  const Pass pass{batch, decisions, use_adapter, trace, visit ? &visit : nullptr};
+  Residual stream{x, KvState(base_.config.num_layers), {}};
   const bool checkpointed = activation_checkpointing_ && use_adapter && first_branch == 0 && !visit;
   if (checkpointed && at::GradMode::is_enabled()) {
-    for (int l = 0; l < base_.config.num_layers; ++l) RunCheckpointed(l, pass, x, kv);
+    for (int l = 0; l < base_.config.num_layers; ++l) RunCheckpointed(l, pass, stream);
   } else {
-    for (int b = first_branch; b < num_branches(); ++b) RunBranch(b, pass, x, kv);
+    for (int b = first_branch; b < num_branches(); ++b) RunBranch(b, pass, stream);
   }
-  const auto num_gates = std::count(config_.gated.begin(), config_.gated.end(), true);
-  if (trace != nullptr && num_gates > 0) trace->head_loss = trace->head_loss / static_cast<double>(num_gates);
-  return x;
+  return stream.x;
 }
 
-void GatedModel::RunBranch(int b, const Pass& pass, Tensor& x, KvState& kv) const {
-  const Decisions& decisions = pass.decisions;
+void GatedModel::RunBranch(int b, const Pass& pass, Residual& stream) const {
   const int layer = BranchLayer(b);
   const BaseLayer& w = weights(pass.use_adapter).layers[static_cast<size_t>(layer)];
   const bool attention = KindOfBranch(b) == BranchKind::kAttention;
   const Tensor h =
-      RmsNorm(x, attention ? w.attn_norm : w.ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
-  Tensor multiplier;
-  const Tensor z = pass.gates ? gates_.Z(b, h, pass.trace, &multiplier) : Tensor();
-  KeepSlope decision;
-  if (pass.use_adapter && decisions.kind == Decisions::Kind::kMask && decisions.mask[static_cast<size_t>(b)] == 0) {
-    decision = gates_.LeaveOut(pass.batch.size(), pass.batch.length(), pass.batch.starts);
-  } else if (z.defined() && decisions.kind != Decisions::Kind::kDense && decisions.kind != Decisions::Kind::kMask) {
-    Tensor decided;
-    decision = gates_.Decide(z.detach(), b, pass.batch.size(), pass.batch.starts, decisions, &decided);
-    if (pass.trace != nullptr) {
-      pass.trace->z[static_cast<size_t>(b)] = decided;
-      pass.trace->keep[static_cast<size_t>(b)] = decision.keep.cpu();
-    }
+      RmsNorm(stream.x, attention ? w.attn_norm : w.ffn_norm, static_cast<double>(base_.config.norm_eps), base_.dtype);
+  BranchDecision& decision = stream.decision;
+  if (pass.use_adapter) {
+    decision = gates_.Decide(b, h, pass.batch.size(), pass.batch.starts, pass.decisions, decision, pass.trace);
   }
-  Tensor out = attention ? RunAttention(layer, pass, h, decision.keep, kv) : RunMlp(layer, pass, h);
-  if (pass.visit != nullptr) (*pass.visit)(b, x, h, out);
-  if (config_.multiply_output && multiplier.defined()) out = (out * multiplier).to(base_.dtype);
-  if (!decision.keep.defined()) {
-    x = x + out;
-    return;
-  }
-  const BranchParameters& p = gates_.compute(b);
-  const Tensor skip = p.skip_down.defined() ? at::linear(at::linear(h, p.skip_down), p.skip_up) : Tensor();
-  x = MixBranch(x, out, skip, p.skip_bias, z, decision.keep.to(x.device()), decision.slope.to(x.device()));
+  const Tensor in = gates_.Input(b, h, decision);
+  const Tensor out = attention ? RunAttention(layer, pass, in, decision.keep, stream.kv) : RunMlp(layer, pass, in);
+  if (pass.visit != nullptr) (*pass.visit)(b, stream.x, h, out);
+  stream.x = gates_.AddResidual(b, stream.x, h, out, decision);
 }
 
-void GatedModel::RunCheckpointed(int layer, const Pass& pass, Tensor& x, KvState& kv) const {
+void GatedModel::RunCheckpointed(int layer, const Pass& pass, Residual& stream) const {
   const auto l = static_cast<size_t>(layer);
-  const int below = config_.kv_rule == KvRule::kCopy ? KvCopySource(base_.config, layer) : -1;
   const bool keeps_kv = config_.kv_rule == KvRule::kCopy;
-  TensorList inputs = {x};
+  const int below = keeps_kv ? KvCopySource(base_.config, layer) : -1;
+  TensorList inputs = {stream.x};
   if (below >= 0) {
-    inputs.push_back(kv.k[static_cast<size_t>(below)]);
-    inputs.push_back(kv.v[static_cast<size_t>(below)]);
+    inputs.push_back(stream.kv.k[static_cast<size_t>(below)]);
+    inputs.push_back(stream.kv.v[static_cast<size_t>(below)]);
   }
   // By value what a second run, after Forward has returned, still needs.
-  const auto run = [this, layer, l, below, keeps_kv, batch = pass.batch, decisions = pass.decisions,
-                    gates = pass.gates](const TensorList& in, ForwardTrace& trace) -> TensorList {
+  const auto run = [this, layer, l, below, keeps_kv, batch = pass.batch, decisions = pass.decisions](
+                       const TensorList& in, ForwardTrace& trace) -> TensorList {
     trace = ForwardTrace(num_branches());
-    const Pass again{batch, decisions, true, gates, &trace, nullptr};
-    Tensor stream = in[0];
-    KvState state(base_.config.num_layers);
+    const Pass again{batch, decisions, true, &trace, nullptr};
+    Residual inner{in[0], KvState(base_.config.num_layers), {}};
     if (below >= 0) {
-      state.k[static_cast<size_t>(below)] = in[1];
-      state.v[static_cast<size_t>(below)] = in[2];
+      inner.kv.k[static_cast<size_t>(below)] = in[1];
+      inner.kv.v[static_cast<size_t>(below)] = in[2];
     }
-    RunBranch(BranchIndex(layer, BranchKind::kAttention), again, stream, state);
-    RunBranch(BranchIndex(layer, BranchKind::kMlp), again, stream, state);
-    TensorList out = {stream, trace.penalty, trace.head_loss};
-    if (keeps_kv) out.insert(out.end(), {state.k[l], state.v[l]});
+    RunBranch(BranchIndex(layer, BranchKind::kAttention), again, inner);
+    RunBranch(BranchIndex(layer, BranchKind::kMlp), again, inner);
+    TensorList out = {inner.x, trace.penalty, trace.head_loss};
+    if (keeps_kv) out.insert(out.end(), {inner.kv.k[l], inner.kv.v[l]});
     return out;
   };
   ForwardTrace first;
-  bool is_first = true;
   const TensorList out = Checkpointed(
-      [run, &first, is_first](const TensorList& in) mutable {
+      [run, &first, is_first = true](const TensorList& in) mutable {
         if (std::exchange(is_first, false)) return run(in, first);
         ForwardTrace unused;
         return run(in, unused);
       },
       inputs);
-  x = out[0];
+  stream.x = out[0];
   if (keeps_kv) {
-    kv.k[l] = out[3];
-    kv.v[l] = out[4];
+    stream.kv.k[l] = out[3];
+    stream.kv.v[l] = out[4];
   }
   if (pass.trace == nullptr) return;
-  for (const int b : {BranchIndex(layer, BranchKind::kAttention), BranchIndex(layer, BranchKind::kMlp)}) {
-    const auto i = static_cast<size_t>(b);
-    pass.trace->z[i] = first.z[i];
-    pass.trace->keep[i] = first.keep[i];
-    pass.trace->gate_mean[i] = first.gate_mean[i];
+  for (const size_t b : {2 * l, 2 * l + 1}) {
+    pass.trace->z[b] = first.z[b];
+    pass.trace->keep[b] = first.keep[b];
+    pass.trace->gate_mean[b] = first.gate_mean[b];
   }
   pass.trace->penalty = pass.trace->penalty + out[1];
   pass.trace->head_loss = pass.trace->head_loss + out[2];
 }
 
 void GatedModel::RemoveUngated() {
-  for (int b = 0; b < num_branches(); ++b) {
-    if (config_.gated[static_cast<size_t>(b)]) continue;
-    const std::string p = BranchPrefix(b);
-    std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(p); });
-    gates_.Remove(b);
+  for (const std::string& prefix : gates_.RemoveUngated()) {
+    std::erase_if(parameters_, [&](const Parameter& parameter) { return parameter.name.starts_with(prefix); });
   }
   Refresh();
 }

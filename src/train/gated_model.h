@@ -86,15 +86,16 @@ class GatedModel {
  private:
   struct Pass;
   struct KvState;
+  struct Residual;
   Tensor Add(const std::string& name, Tensor value, ParameterGroup group);
   const BaseModel& weights(bool use_adapter) const { return use_adapter ? weights_ : base_; }
   Tensor Linear(const Tensor& x, const Tensor& weight, const LoraPair& lora, bool use_adapter) const;
   Tensor RunAttention(int layer, const Pass& pass, const Tensor& h, const Tensor& keep, KvState& kv) const;
   Tensor RunMlp(int layer, const Pass& pass, const Tensor& h) const;
-  // One branch of the residual stream x: norm, decide, branch, gated add.
-  void RunBranch(int branch, const Pass& pass, Tensor& x, KvState& kv) const;
+  // One branch: norm, decide, branch, gated add.
+  void RunBranch(int branch, const Pass& pass, Residual& stream) const;
   // Both branches of a layer, its inner activations not kept.
-  void RunCheckpointed(int layer, const Pass& pass, Tensor& x, KvState& kv) const;
+  void RunCheckpointed(int layer, const Pass& pass, Residual& stream) const;
 
   const BaseModel& base_;
   BaseModel weights_;                                // base_, with trained copies in the compute type

@@ -59,6 +59,17 @@ ChoiceField Choice(Enum* value, std::vector<std::string> names) {
           [value](size_t i) { *value = static_cast<Enum>(i); }};
 }
 
+// The names of an enum's table in io/adapter.h, which lists the values in their order.
+template <typename Enum, size_t n>
+std::vector<std::string> NamesOf(const std::pair<Enum, const char*> (&table)[n]) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < n; ++i) {
+    GS_CHECK(static_cast<size_t>(table[i].first) == i);
+    names.emplace_back(table[i].second);
+  }
+  return names;
+}
+
 // Collects rows; `Section` names what follows.
 class TableBuilder {
  public:
@@ -127,10 +138,17 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
 
 void AddParameters(TableBuilder& t, TrainOptions& o) {
   t.Section("Adapter");
-  t.Value("gate", Choice(&o.gate_kind, {"scalar", "low_rank", "vector"}), "Gate per branch");
-  t.Number("gate-rank", &o.gate_rank, 1, 1024, "Rank of low_rank gates");
-  t.Value("multiply-output", &o.multiply_output, "The gate multiplies the branch's output, as in the paper");
-  t.Value("kv-rule", Choice(&o.kv_rule, {"compute", "copy", "drop"}), "K/V of a token that skips attention");
+  t.Value("gate", Choice(&o.gate_kind, NamesOf(kGateKinds)), "Gate per branch");
+  t.Number("gate-rank", &o.gate_rank, 1, 1024, "Rank of low_rank and mlp gates");
+  t.Value("gate-shared", &o.gate_shared, "One set of gate matrices for all attention branches and one for all MLPs");
+  t.Value("gate-product", Choice(&o.gate_product, NamesOf(kGateProducts)),
+          "What the gate multiplies: nothing (it only decides), the branch's output as in the paper, or its input");
+  t.Value("gate-scope", Choice(&o.gate_scope, NamesOf(kGateScopes)), "A gate decides for its branch or for its layer");
+  t.Value("gated-branches", &o.gated_branches, "Branches that get gates; the others always run", "all|attn|mlp");
+  t.Value("gated-layers", &o.gated_layers, "Layers that get gates: slices and numbers, \"1::2\", \"0,3,5:9\"",
+          "LAYERS");
+  t.Value("always-run-layers", &o.always_run_layers, "Layers that get none, whatever --gated-layers says", "LAYERS");
+  t.Value("kv-rule", Choice(&o.kv_rule, NamesOf(kKvRules)), "K/V of a token that skips attention");
   t.Number("skip-rank", &o.skip_rank, -1, 1024,
            "What a skipped row adds instead: rank of a linear map; 0: a bias; -1: nothing");
   t.Number("lora-rank", &o.lora_rank, 0, 1024, "Rank of the LoRA deltas; 0: none");

@@ -16,7 +16,7 @@ struct Preset {
 // that multiply, cross-entropy + mean squared gate, a per-branch quantile that rises from 0 to 20 %.
 constexpr std::string_view kPaper = R"([adapter]
 gate = "vector"
-multiply_output = true
+gate_product = "output"
 kv_rule = "copy"
 skip_rank = -1
 lora_rank = 0

@@ -19,12 +19,32 @@ double MeanKl(const GatedModel& model, const Tensor& hidden, const Tensor& rows,
   return RowKl(model.Logits(hidden, rows, true), teacher).mean(at::kDouble).item<double>();
 }
 
-double SavedPerRow(const CostModel& cost, int branch, KvRule rule) {
-  const BranchCost& c = cost.branch(branch);
-  return c.dense + c.kept_extra - c.skip_path - (rule == KvRule::kCompute ? c.kv : 0.0);
+// What is given up together, ascending: a branch, or both of a layer where a gate decides for the layer.
+using Unit = std::vector<size_t>;
+
+std::vector<Unit> GatedUnits(const AdapterConfig& config) {
+  std::vector<Unit> units;
+  for (size_t b = 0; b < config.gated.size(); ++b) {
+    if (!config.gated[b]) continue;
+    if (config.HasGate(static_cast<int>(b))) {
+      units.push_back({b});
+    } else {
+      units.back().push_back(b);
+    }
+  }
+  return units;
 }
 
-// The loss around a fixed set of left-out branches, and with one more of them left out.
+double SavedPerRow(const CostModel& cost, const Unit& unit, KvRule rule) {
+  double saved = 0;
+  for (const size_t b : unit) {
+    const BranchCost& c = cost.branch(static_cast<int>(b));
+    saved += c.dense + c.kept_extra - c.skip_path - (rule == KvRule::kCompute ? c.kv : 0.0);
+  }
+  return saved;
+}
+
+// The loss around a fixed set of left-out branches, and with one more unit of them left out.
 class PruningProbe {
  public:
   PruningProbe(GatedModel& model, const TokenBatch& batch)
@@ -45,11 +65,12 @@ class PruningProbe {
     return loss_;
   }
 
-  double RiseWithout(size_t branch) const {
+  double RiseWithout(const Unit& unit) const {
     Decisions decisions = decisions_;
-    decisions.mask[branch] = 0;
+    for (const size_t b : unit) decisions.mask[b] = 0;
+    const size_t first = unit.front();
     const Tensor hidden =
-        model_.ForwardFrom(before_[branch], static_cast<int>(branch), batch_, decisions, true, nullptr, {});
+        model_.ForwardFrom(before_[first], static_cast<int>(first), batch_, decisions, true, nullptr, {});
     return MeanKl(model_, hidden, rows_, teacher_) - loss_;
   }
 
@@ -79,41 +100,77 @@ void ZScore(std::vector<double>& values, const std::vector<bool>& used) {
 
 }  // namespace
 
-void FitSkipPaths(GatedModel& model, const TokenBatch& batch, double relative_ridge) {
+namespace {
+
+// Sums over rows of [1, h] and of the branch's output, from which every moment of the regression follows.
+struct Moments {
+  Tensor hh, hy;  // [d, d]
+  Tensor h_sum, y_sum;
+  int64_t rows = 0;
+};
+
+void AddRows(Moments& m, const Tensor& h, const Tensor& y) {
+  if (m.rows == 0) {
+    m.hh = at::zeros({h.size(1), h.size(1)}, h.options());
+    m.hy = at::zeros({h.size(1), y.size(1)}, h.options());
+    m.h_sum = at::zeros({h.size(1)}, h.options());
+    m.y_sum = at::zeros({y.size(1)}, h.options());
+  }
+  m.hh.addmm_(h.t(), h);
+  m.hy.addmm_(h.t(), y);
+  m.h_sum += h.sum(0);
+  m.y_sum += y.sum(0);
+  m.rows += h.size(0);
+}
+
+// The reduced-rank ridge regression of the header comment.
+void FitFromMoments(const Moments& m, int rank, double relative_ridge, BranchParameters& p) {
+  const auto n = static_cast<double>(m.rows);
+  const Tensor h_mean = m.h_sum / n;
+  const Tensor y_mean = m.y_sum / n;
+  if (rank == 0) {
+    p.skip_bias.copy_(y_mean);
+    return;
+  }
+  const Tensor covariance = m.hh - n * at::outer(h_mean, h_mean);
+  const Tensor cross = m.hy - n * at::outer(h_mean, y_mean);
+  const Tensor ridge =
+      at::eye(covariance.size(0), covariance.options()) * (relative_ridge * covariance.diagonal().mean());
+  const Tensor w = at::cholesky_solve(cross, at::linalg_cholesky(covariance + ridge));
+  const Tensor fitted = at::mm(w.t(), at::mm(covariance, w));
+  const Tensor vectors = std::get<1>(at::linalg_eigh(fitted));  // ascending eigenvalues
+  const Tensor top = vectors.slice(1, vectors.size(1) - rank);  // [d, rank]
+  const Tensor down = at::mm(w, top).t();                       // [rank, d]
+  // The norms of the two factors are evened out, so that one learning rate suits both.
+  const Tensor balance = down.norm(2, 1).clamp_min(1e-12).sqrt();  // [rank]
+  p.skip_down.copy_(down / balance.unsqueeze(1));
+  p.skip_up.copy_(top * balance);
+  p.skip_bias.copy_(y_mean - at::mv(top, at::mv(down, h_mean)));
+}
+
+}  // namespace
+
+void FitSkipPaths(GatedModel& model, const std::vector<TokenBatch>& batches, double relative_ridge) {
   const int rank = model.config().skip_rank;
   if (rank < 0) return;
   at::NoGradGuard no_grad;
-  // The first positions never skip, and carry activations unlike any other's (attention sinks).
-  Tensor position = at::arange(batch.length(), at::kInt).repeat({batch.size()});
-  if (batch.starts.defined()) position = position - batch.starts;
-  const Tensor rows = at::nonzero(position >= model.config().always_run_positions).reshape({-1});
-  const auto fit = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
-    BranchParameters& p = model.branch(b);
-    if (!p.skip_bias.defined()) return;
-    const Tensor x = h.index_select(0, rows.to(h.device())).to(at::kDouble);
-    const Tensor y = out.index_select(0, rows.to(out.device())).to(at::kDouble);
-    const Tensor x_mean = x.mean(0);
-    const Tensor y_mean = y.mean(0);
-    if (rank == 0) {
-      p.skip_bias.copy_(y_mean);
-      return;
-    }
-    const Tensor xc = x - x_mean;
-    const Tensor covariance = at::mm(xc.t(), xc);
-    const Tensor ridge = at::eye(x.size(1), x.options()) * (relative_ridge * covariance.diagonal().mean());
-    const Tensor w = at::cholesky_solve(at::mm(xc.t(), y - y_mean), at::linalg_cholesky(covariance + ridge));
-    const Tensor fitted = at::mm(w.t(), at::mm(covariance, w));
-    const Tensor vectors = std::get<1>(at::linalg_eigh(fitted));  // ascending eigenvalues
-    const Tensor top = vectors.slice(1, vectors.size(1) - rank);  // [d, rank]
-    const Tensor down = at::mm(w, top).t();                       // [rank, d]
-    // The norms of the two factors are evened out, so that one learning rate suits both.
-    const Tensor balance = down.norm(2, 1).clamp_min(1e-12).sqrt();  // [rank]
-    p.skip_down.copy_(down / balance.unsqueeze(1));
-    p.skip_up.copy_(top * balance);
-    p.skip_bias.copy_(y_mean - at::mv(top, at::mv(down, x_mean)));
-  };
-  Decisions dense;
-  model.ForwardFrom(model.Embed(batch.tokens, true), 0, batch, dense, true, nullptr, fit);
+  std::vector<Moments> moments(static_cast<size_t>(model.num_branches()));
+  for (const TokenBatch& batch : batches) {
+    // The first positions never skip, and carry activations unlike any other's (attention sinks).
+    Tensor position = at::arange(batch.length(), at::kInt).repeat({batch.size()});
+    if (batch.starts.defined()) position = position - batch.starts;
+    const Tensor rows = at::nonzero(position >= model.config().always_run_positions).reshape({-1});
+    const auto add = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
+      if (!model.branch(b).skip_bias.defined()) return;
+      const auto picked = [&](const Tensor& x) { return x.index_select(0, rows.to(x.device())).to(at::kDouble); };
+      AddRows(moments[static_cast<size_t>(b)], picked(h), picked(out));
+    };
+    model.ForwardFrom(model.Embed(batch.tokens, true), 0, batch, Decisions(), true, nullptr, add);
+  }
+  for (int b = 0; b < model.num_branches(); ++b) {
+    const Moments& m = moments[static_cast<size_t>(b)];
+    if (m.rows > 0) FitFromMoments(m, rank, relative_ridge, model.branch(b));
+  }
   model.Refresh();
 }
 
@@ -130,19 +187,23 @@ Prior MeasurePrior(GatedModel& model, const TokenBatch& batch, const CostModel& 
   prior.rise.assign(count, 0.0);
   prior.score.assign(count, 0.0);
   prior.gated = model.config().gated;
-  std::vector<size_t> left;                   // still running, cheapest to give up first
-  std::vector<double> log_price(count, 0.0);  // log(nats per cost saved), as last measured
-  const auto measure = [&](size_t b) {
-    const double rise = probe.RiseWithout(b);
-    log_price[b] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, static_cast<int>(b), rule));
+  const std::vector<Unit> units = GatedUnits(model.config());
+  std::vector<size_t> left;                          // units still running, cheapest to give up first
+  std::vector<double> log_price(units.size(), 0.0);  // log(nats per cost saved), as last measured
+  const auto measure = [&](size_t u) {
+    const double rise = probe.RiseWithout(units[u]);
+    log_price[u] = std::log(std::max(rise, kSmallestRise) / SavedPerRow(cost, units[u], rule));
     return rise;
   };
   const auto by_price = [&](size_t a, size_t b) { return log_price[a] < log_price[b]; };
-  for (size_t b = 0; b < count; ++b) {
-    if (!prior.gated[b]) continue;
-    prior.rise[b] = measure(b);
-    prior.gated[b] = prior.rise[b] <= options.essential_rise;
-    if (prior.gated[b]) left.push_back(b);
+  for (size_t u = 0; u < units.size(); ++u) {
+    const double rise = measure(u);
+    const bool essential = !(rise <= options.essential_rise);
+    for (const size_t b : units[u]) {
+      prior.rise[b] = rise;
+      prior.gated[b] = !essential;
+    }
+    if (!essential) left.push_back(u);
   }
   if (left.empty()) {
     Fail(ErrorCode::kInvalidArgument,
@@ -155,15 +216,16 @@ Prior MeasurePrior(GatedModel& model, const TokenBatch& batch, const CostModel& 
   double saving = cost.NetSaving(mask, rule);
   double highest = -std::numeric_limits<double>::infinity();
   size_t order = 0;
-  // A branch's score never falls below that of one given up before it; the tiny step keeps the order strict.
-  const auto give_score = [&](size_t b) {
-    highest = std::max(highest, log_price[b]);
-    prior.score[b] = highest + 1e-3 * static_cast<double>(order++);
+  // A unit's score never falls below that of one given up before it; the tiny step keeps the order strict.
+  const auto give_score = [&](size_t u) {
+    highest = std::max(highest, log_price[u]);
+    for (const size_t b : units[u]) prior.score[b] = highest + 1e-3 * static_cast<double>(order);
+    ++order;
   };
   while (saving < options.prior_saving && left.size() > 1) {
     const double goal = std::min(saving + options.prior_step, options.prior_saving);
     do {
-      mask[left.front()] = 0;
+      for (const size_t b : units[left.front()]) mask[b] = 0;
       give_score(left.front());
       left.erase(left.begin());
       saving = cost.NetSaving(mask, rule);
@@ -174,7 +236,7 @@ Prior MeasurePrior(GatedModel& model, const TokenBatch& batch, const CostModel& 
     for (size_t i = 0; i < again; ++i) measure(left[i]);
     std::stable_sort(left.begin(), left.end(), by_price);
   }
-  for (const size_t b : left) give_score(b);
+  for (const size_t u : left) give_score(u);
   ZScore(prior.score, prior.gated);
   return prior;
 }
@@ -183,10 +245,13 @@ void ApplyPrior(GatedModel& model, const Prior& prior) {
   at::NoGradGuard no_grad;
   model.mutable_config().gated = prior.gated;
   model.RemoveUngated();
+  // The score decides which gates close first, wherever the threshold is. A gate that also multiplies starts open.
+  const double open = model.config().gate_product == GateProduct::kNone ? 0.0 : static_cast<double>(kGateBiasStart);
   for (int b = 0; b < model.num_branches(); ++b) {
     BranchParameters& p = model.branch(b);
-    if (p.gate_bias.defined()) p.gate_bias.fill_(prior.score[static_cast<size_t>(b)]);
-    if (p.decision_bias.defined()) p.decision_bias.fill_(prior.score[static_cast<size_t>(b)]);
+    const double start = open + prior.score[static_cast<size_t>(b)];
+    if (p.gate_bias.defined()) p.gate_bias.fill_(start);
+    if (p.decision_bias.defined()) p.decision_bias.fill_(start);
   }
   model.Refresh();
 }

@@ -18,7 +18,8 @@ struct BranchLogits {
 };
 
 // The largest threshold at which running exactly the branch-rows with z > threshold saves at most one branch-row
-// more than `budget`, net of everything, averaged over `rows` rows. +infinity when skipping all is not enough.
+// (those of equal z, as both of a layer are under layer scope, count as one) more than `budget`, net of everything,
+// averaged over `rows` rows. +infinity when skipping all is not enough.
 double SolveThreshold(const CostModel& cost, KvRule rule, std::span<const BranchLogits> logits, int64_t rows,
                       double budget);
 

@@ -82,8 +82,13 @@ struct TrainOptions {
 
   // The adapter.
   GateKind gate_kind = GateKind::kScalar;
-  int gate_rank = 8;  // low_rank only
-  bool multiply_output = false;
+  int gate_rank = 8;         // low_rank and mlp only
+  bool gate_shared = false;  // one set of gate matrices for all attention branches and one for all MLP branches
+  GateProduct gate_product = GateProduct::kNone;
+  GateScope gate_scope = GateScope::kBranch;
+  std::string gated_branches = "all";  // all, attn or mlp: the kind of branches that get gates; the others always run
+  std::string gated_layers = ":";      // layers whose branches get gates, as gate/layer_list.h reads them
+  std::string always_run_layers;       // layers that get none, whatever gated_layers says
   KvRule kv_rule = KvRule::kCompute;
   int skip_rank = 8;  // -1: nothing is added for a skipped row; 0: a bias only
   int lora_rank = 8;  // 0 = none
@@ -166,6 +171,10 @@ RecordFields ColumnsOf(const std::vector<std::string>& columns);
 
 // Throws Error(kInvalidArgument) naming the first option that is out of range.
 void ValidateTrainOptions(const TrainOptions& options);
+
+// [2 * num_layers], the branches that get gates by gated_branches, gated_layers and always_run_layers. Throws
+// Error(kInvalidArgument) for a layer that is not there, and when no branch is left.
+std::vector<bool> GatedBranches(const TrainOptions& options, int num_layers);
 
 struct TrainProgress {
   int step = 0;  // steps done

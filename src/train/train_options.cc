@@ -7,12 +7,14 @@
 #include <array>
 
 #include "base/check.h"
+#include "gate/layer_list.h"
 #include "train/option_table.h"
 
 namespace gateskip {
 namespace {
 
 constexpr const char* kOrigin = "train";
+constexpr int kMostLayers = 512;  // of any model
 
 void CheckSource(const TrainSource& s) {
   if (!(s.weight >= 1e-6 && s.weight <= 1e6) || !(s.begin >= 0 && s.begin <= s.end && s.end <= 1)) {
@@ -22,6 +24,22 @@ void CheckSource(const TrainSource& s) {
          s.path, s.weight, s.begin, s.end);
   }
   ValidateRecordFields(s.fields);
+}
+
+void CheckGated(const TrainOptions& o) {
+  if (o.gated_branches != "all" && o.gated_branches != "attn" && o.gated_branches != "mlp") {
+    Fail(ErrorCode::kInvalidArgument, "[train] gated_branches: expected all, attn or mlp, found {}; correct the name",
+         o.gated_branches);
+  }
+  if (o.gate_scope == GateScope::kLayer && o.gated_branches != "all") {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] gated_branches: expected all where a gate decides for the layer, found {}; change it or gate_scope",
+         o.gated_branches);
+  }
+  // What the model at hand has is checked once it is known.
+  ParseLayers(o.gated_layers, kMostLayers, "gated_layers");
+  ParseLayers(o.always_run_layers, kMostLayers, "always_run_layers");
+  ParseLayers(o.penalty_layers, kMostLayers, "penalty_layers");
 }
 
 void CheckRelations(const TrainOptions& o) {
@@ -73,6 +91,24 @@ RecordFields ColumnsOf(const std::vector<std::string>& columns) {
   return fields;
 }
 
+std::vector<bool> GatedBranches(const TrainOptions& options, int num_layers) {
+  const std::vector<bool> layers = ParseLayers(options.gated_layers, num_layers, "gated_layers");
+  const std::vector<bool> never = ParseLayers(options.always_run_layers, num_layers, "always_run_layers");
+  std::vector<bool> gated;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    gated.push_back(layers[l] && !never[l] && options.gated_branches != "mlp");
+    gated.push_back(layers[l] && !never[l] && options.gated_branches != "attn");
+  }
+  if (std::find(gated.begin(), gated.end(), true) == gated.end()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[train] gated_layers: expected to leave a layer that is not in always_run_layers, found {} without {}; "
+         "change them",
+         options.gated_layers.empty() ? "none" : options.gated_layers,
+         options.always_run_layers.empty() ? "any" : options.always_run_layers);
+  }
+  return gated;
+}
+
 void ValidateTrainOptions(const TrainOptions& options) {
   TrainOptions copy = options;
   if (copy.model_path.empty() || copy.run_directory.empty() || copy.sources.empty()) {
@@ -96,6 +132,7 @@ void ValidateTrainOptions(const TrainOptions& options) {
            fmt::join(kTargets, " "), target);
     }
   }
+  CheckGated(options);
   CheckRelations(options);
 }
 

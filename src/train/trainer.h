@@ -38,7 +38,7 @@ class Trainer {
 
   void BuildModel();  // fresh: fit and prior; resumed: from the checkpoint
   void BuildEvaluator();
-  AdapterConfig StartConfig() const;  // every branch gated
+  AdapterConfig StartConfig() const;  // every branch gated that the options gate
   void CreateModel(const AdapterConfig& config);
   std::vector<NamedTensor> TrainedBase() const;
   void StartFresh();

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "gate/layer_list.h"
 #include "train/option_table.h"
 #include "train/prior.h"
 #include "train/trainer.h"
@@ -18,6 +19,7 @@ namespace gateskip::train {
 namespace {
 
 using Json = nlohmann::json;
+constexpr int kFitBatch = 8;  // sequences at a time
 
 // The values are fetched when the writer has come to them: one buffer at a time for tensors of another device.
 CheckpointTensor ToCheckpoint(const std::string& name, const Tensor& value) {
@@ -139,10 +141,12 @@ AdapterConfig Trainer::StartConfig() const {
   config.num_layers = c.num_layers;
   config.hidden_size = c.hidden_size;
   config.gate_kind = options_.gate_kind;
-  config.gate_rank = options_.gate_kind == GateKind::kLowRank ? options_.gate_rank : 0;
-  config.multiply_output = options_.multiply_output;
+  config.gate_rank = GateHasRank(options_.gate_kind) ? options_.gate_rank : 0;
+  config.gate_shared = options_.gate_shared;
+  config.gate_product = options_.gate_product;
+  config.gate_scope = options_.gate_scope;
   config.kv_rule = options_.kv_rule;
-  config.gated.assign(static_cast<size_t>(c.num_branches()), true);
+  config.gated = GatedBranches(options_, c.num_layers);
   config.always_run_positions = options_.always_run_positions;
   config.skip_rank = options_.skip_rank;
   config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;
@@ -181,7 +185,7 @@ void Trainer::CreateModel(const AdapterConfig& config) {
   model_ = std::make_unique<GatedModel>(base_, config, options_.seed, TrainedBase());
   model_->set_activation_checkpointing(options_.activation_checkpointing);
   GatePenalty penalty{options_.gate_l2, options_.gate_l1, options_.gate_kl, options_.gate_target, {}};
-  penalty.layers.assign(static_cast<size_t>(config.num_layers), true);
+  penalty.layers = ParseLayers(options_.penalty_layers, config.num_layers, "penalty_layers");
   model_->set_penalty(penalty);
 }
 
@@ -191,7 +195,11 @@ void Trainer::StartFresh() {
   Json start = {{"event", "start"}};
   if (options_.skip_rank >= 0) {
     observer_.OnMessage("fitting skip paths");
-    FitSkipPaths(*model_, Batch(0, options_.fit_sequences).tokens, options_.fit_ridge);
+    std::vector<TokenBatch> batches;
+    for (int i = 0; i < options_.fit_sequences; i += kFitBatch) {
+      batches.push_back(Batch(i, std::min(kFitBatch, options_.fit_sequences - i)).tokens);
+    }
+    FitSkipPaths(*model_, batches, options_.fit_ridge);
   }
   if (options_.prior) {
     observer_.OnMessage("measuring the prior");
@@ -205,8 +213,8 @@ void Trainer::StartFresh() {
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
   start.update({{"data_sha256", data_->sha256()}, {"options", ResultOptionsJson(options_)}});
-  Log(DataEvent());
   Log(start);
+  Log(DataEvent());
   InitialThresholds();
   BuildEvaluator();
 }

@@ -110,16 +110,31 @@ TEST_P(ExecutedWorkTest, NetSavingIsTheExecutedShareOfTheWeights) {
   EXPECT_NEAR(cost.NetSaving(counts), 1.0 - executed / dense, 1e-12);
 }
 
-// The saving that is reported is what the kernels' own count says, deltas, skip paths and decisions included.
+// The saving that is reported is what the kernels' own count says, deltas, skip paths, decisions and products included.
 TEST_P(ExecutedWorkTest, MeasuredNetSavingIsTheBytesNotRead) {
-  for (const GateKind kind : {GateKind::kScalar, GateKind::kLowRank, GateKind::kVector}) {
-    const Adapter adapter = TinyAdapter(*file_, {.kind = kind,
-                                                 .kv_rule = GetParam(),
-                                                 .multiply_output = kind == GateKind::kVector,
-                                                 .skip_rank = 4,
-                                                 .lora_rank = 4});
+  constexpr auto kLayer = GateScope::kLayer;
+  const TinyAdapterOptions variants[] = {
+      {.kind = GateKind::kScalar},
+      {.kind = GateKind::kScalar, .product = GateProduct::kInput},
+      {.kind = GateKind::kLowRank},
+      {.kind = GateKind::kLowRank, .product = GateProduct::kOutput},
+      {.kind = GateKind::kVector, .product = GateProduct::kOutput},
+      {.kind = GateKind::kVector, .product = GateProduct::kInput, .shared = true},
+      {.kind = GateKind::kMlp, .product = GateProduct::kInput},
+      {.kind = GateKind::kMlp, .shared = true, .scope = kLayer},
+      {.kind = GateKind::kMlp, .product = GateProduct::kOutput, .scope = kLayer},
+      {.kind = GateKind::kVector, .product = GateProduct::kInput, .scope = kLayer},
+  };
+  for (TinyAdapterOptions options : variants) {
+    SCOPED_TRACE(::testing::Message() << NameIn(kGateKinds, options.kind) << " "
+                                      << NameIn(kGateProducts, options.product) << " "
+                                      << NameIn(kGateScopes, options.scope));
+    options.kv_rule = GetParam();
+    options.skip_rank = 4;
+    options.lora_rank = 4;
+    const Adapter adapter = TinyAdapter(*file_, options);
     ModelRunner runner(file_, &adapter, false, 1);
-    const AdapterWeights& bound = *runner.model().adapter;
+    runner.set_record_importance(false);  // it would evaluate every gate
     const auto ids = TinyTokens(24, 6);
     const uint64_t before = kernels::WeightBytesRead();
     const RunResult run = runner.Run({{.ids = ids, .plan = GatesPlan(adapter.config, 0.4), .chunks = {1}}})[0];
@@ -127,29 +142,39 @@ TEST_P(ExecutedWorkTest, MeasuredNetSavingIsTheBytesNotRead) {
     read -= static_cast<double>(ids.size() * runner.model().weights.head.bytes);
     SkipCounts counts(static_cast<int>(run.events.size()));
     for (size_t b = 0; b < run.events.size(); ++b) {
-      // Vectors of f32 are not matrices and not in the kernels' count: decisions, biases.
-      const BranchGate& gate = bound.gates[b];
-      const double scalar_head = 4.0 * static_cast<double>(gate.decision_weight.size());
-      const double skip_bias = 4.0 * static_cast<double>(gate.skip_bias.size());
-      const double bias = 4.0 * static_cast<double>(gate.bias.size());
+      // Vectors of f32 are not matrices and not in the kernels' count: dot products that decide, biases.
+      const BranchGate& gate = runner.model().adapter->gates[b];
+      const auto bytes = [](std::span<const float> values) { return static_cast<double>(values.size_bytes()); };
       for (const uint8_t event : run.events[b]) {
         const bool ran = (event & kRan) != 0;
-        const bool decided = (event & kDecided) != 0;
+        const bool evaluated = (event & (kDecided | kGateValue)) != 0;
         ++(ran ? counts.run : counts.skipped)[b];
         counts.kv_only[b] += (event & kKvOnly) != 0;
-        counts.decided[b] += decided;
-        if (decided) read += scalar_head + (kind == GateKind::kLowRank ? bias : 0);
-        // The runner records importances, so it evaluates gates of rows that need no decision, too.
-        if (!decided) read -= static_cast<double>(gate.low_rank.down.bytes + gate.low_rank.up.bytes);
-        if (!ran) read += skip_bias;
-        if (ran && kind == GateKind::kVector) read += bias;
+        counts.decided[b] += evaluated;
+        if (!ran) read += bytes(gate.skip_bias);
+        if (evaluated && gate.weights) read += bytes(gate.decision_weight());
+        const bool wants_vector = options.kind == GateKind::kVector && ran;
+        if (GateHasRank(options.kind) ? evaluated : wants_vector) read += bytes(gate.bias);
       }
     }
     EXPECT_GT(CountEvents(run, kRan), 0U);
     EXPECT_LT(CountEvents(run, kRan), run.events.size() * ids.size());
+    EXPECT_EQ(CountEvents(run, kGateValue) > 0,
+              options.product != GateProduct::kNone && options.kind != GateKind::kVector);
     const double dense = static_cast<double>(ids.size() * runner.model().weights.branch_bytes());
-    const CostModel cost = MeasureCost(runner.model().weights, &bound);
-    EXPECT_NEAR(cost.NetSaving(counts), 1.0 - read / dense, 1e-12) << static_cast<int>(kind);
+    const CostModel cost = MeasureCost(runner.model().weights, &*runner.model().adapter);
+    EXPECT_NEAR(cost.NetSaving(counts), 1.0 - read / dense, 1e-12);
+  }
+}
+
+// Shared matrices are in memory once.
+TEST_P(ExecutedWorkTest, SharedMatricesAreHeldOnce) {
+  for (const GateKind kind : {GateKind::kScalar, GateKind::kLowRank, GateKind::kVector, GateKind::kMlp}) {
+    const Adapter adapter = TinyAdapter(*file_, {.kind = kind, .kv_rule = GetParam(), .shared = true});
+    const ModelRunner runner(file_, &adapter, false, 1);
+    const std::vector<BranchGate>& gates = runner.model().adapter->gates;
+    for (size_t b = 0; b < gates.size(); ++b) EXPECT_EQ(gates[b].weights.get(), gates[b % 2].weights.get());
+    EXPECT_NE(gates[0].weights.get(), gates[1].weights.get());
   }
 }
 

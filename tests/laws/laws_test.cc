@@ -36,7 +36,7 @@ TEST_P(LawsTest, L2BudgetZeroIsTheDenseGatedModel) {
   EXPECT_EQ(gated.RunOne(ids, Gates(0)), dense);
   EXPECT_EQ(CountEvents(dense, kRan), static_cast<uint64_t>(branches_) * kTokens);
   EXPECT_EQ(CountEvents(dense, kDecided), 0U);
-  if (GetParam().adapter.multiply_output || GetParam().adapter.lora_rank > 0) return;
+  if (GetParam().adapter.product != GateProduct::kNone || GetParam().adapter.lora_rank > 0) return;
   // Gates that only decide leave the dense model bit for bit as it was.
   ModelRunner plain(file_, nullptr, kFast, 2);
   EXPECT_EQ(dense.logits, plain.RunOne(ids, DensePlan()).logits);
@@ -63,6 +63,12 @@ TEST_P(LawsTest, L4NeitherCompanyNorChunksNorThreadsChangeASequence) {
     std::ranges::reverse(results);
     EXPECT_EQ(results, alone) << threads << " threads, reversed";
   }
+  // Nor does the recording of importances, which evaluates gates that nothing else asks for.
+  ModelRunner runner(file_, &adapter_, kFast, 2);
+  runner.set_record_importance(false);
+  std::vector<RunResult> unrecorded = runner.Run(requests);
+  for (size_t i = 0; i < alone.size(); ++i) unrecorded[i].importances = alone[i].importances;
+  EXPECT_EQ(unrecorded, alone);
 }
 
 TEST_P(LawsTest, L5LaterTokensNeverChangeEarlierResults) {

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "io/adapter.h"
@@ -143,8 +145,10 @@ TEST_F(BadStepTest, TooManyInARowEndTheRunAndCheckpointsRemain) {
 struct Kind {
   GateKind gate;
   KvRule kv;
-  bool multiply;
+  GateProduct product;
   TinyArch arch;
+  bool shared = false;
+  GateScope scope = GateScope::kBranch;
 };
 
 class EveryKindTest : public TrainingRunTest, public ::testing::WithParamInterface<Kind> {};
@@ -157,7 +161,9 @@ TEST_P(EveryKindTest, TrainsAnAdapterTheReaderAccepts) {
   options.gate_kind = kind.gate;
   options.gate_rank = 3;
   options.kv_rule = kind.kv;
-  options.multiply_output = kind.multiply;
+  options.gate_product = kind.product;
+  options.gate_shared = kind.shared;
+  options.gate_scope = kind.scope;
   options.lora_targets = {"attn_k", "ffn_gate"};
   options.steps = 2;
   options.dense_every = 0;
@@ -174,7 +180,9 @@ TEST_P(EveryKindTest, TrainsAnAdapterTheReaderAccepts) {
   EXPECT_EQ(adapter.config.base_fingerprint, base->Fingerprint());
   EXPECT_EQ(adapter.config.gate_kind, kind.gate);
   EXPECT_EQ(adapter.config.kv_rule, kind.kv);
-  EXPECT_EQ(adapter.config.multiply_output, kind.multiply);
+  EXPECT_EQ(adapter.config.gate_product, kind.product);
+  EXPECT_EQ(adapter.config.gate_shared, kind.shared);
+  EXPECT_EQ(adapter.config.gate_scope, kind.scope);
   EXPECT_EQ(adapter.config.skip_rank, 2);
   EXPECT_EQ(adapter.config.lora_targets, options.lora_targets);
   EXPECT_EQ(adapter.config.budgets, std::vector<double>{0.0}) << "until it is calibrated, everything runs";
@@ -194,6 +202,7 @@ TEST_P(EveryKindTest, TrainsAnAdapterTheReaderAccepts) {
       EXPECT_GT(moved(".gate.weight"), 0);
       break;
     case GateKind::kLowRank:
+    case GateKind::kMlp:
       EXPECT_GT(moved(".gate.up"), 0);
       break;
     case GateKind::kVector:
@@ -207,14 +216,84 @@ std::vector<Kind> EveryKind() {
   int n = 0;
   for (const GateKind gate : {GateKind::kScalar, GateKind::kLowRank, GateKind::kVector}) {
     for (const KvRule kv : {KvRule::kCompute, KvRule::kCopy, KvRule::kDrop}) {
-      kinds.push_back({gate, kv, n % 2 == 1, n / 3 == n % 3 ? TinyArch::kGemma3 : TinyArch::kLlama});
+      kinds.push_back({gate, kv, n % 2 == 1 ? GateProduct::kOutput : GateProduct::kNone,
+                       n / 3 == n % 3 ? TinyArch::kGemma3 : TinyArch::kLlama});
       ++n;
     }
   }
+  using enum KvRule;
+  using enum GateProduct;
+  constexpr auto kLayer = GateScope::kLayer;
+  kinds.push_back({GateKind::kMlp, kCompute, kNone, TinyArch::kLlama});
+  kinds.push_back({GateKind::kMlp, kDrop, kInput, TinyArch::kGemma3, true});
+  kinds.push_back({GateKind::kScalar, kCopy, kInput, TinyArch::kLlama, true});
+  kinds.push_back({GateKind::kVector, kCompute, kInput, TinyArch::kLlama, true});
+  kinds.push_back({GateKind::kScalar, kCompute, kNone, TinyArch::kGemma3, false, kLayer});
+  kinds.push_back({GateKind::kLowRank, kDrop, kOutput, TinyArch::kLlama, true, kLayer});
+  kinds.push_back({GateKind::kVector, kCopy, kInput, TinyArch::kLlama, false, kLayer});
   return kinds;
 }
 
 INSTANTIATE_TEST_SUITE_P(GatesAndKvRules, EveryKindTest, ::testing::ValuesIn(EveryKind()));
+
+TEST_F(TrainingRunTest, GatesOnlyTheBranchesAsked) {
+  const auto gated = [&](const std::string& run, const std::string& branches, const std::string& layers,
+                         const std::string& always, GateScope scope) {
+    TrainOptions options = Options(run);
+    options.gated_branches = branches;
+    options.gated_layers = layers;
+    options.always_run_layers = always;
+    options.gate_scope = scope;
+    options.gate_shared = true;  // of a kind of branch that has no gate there are no shared matrices either
+    options.steps = 1;
+    Observer observer;
+    EXPECT_EQ(Train(options, observer), TrainOutcome::kFinished);
+    return ReadAdapter(options.adapter_directory).config.gated;
+  };
+  using Gated = std::vector<bool>;
+  EXPECT_EQ(gated("attn", "attn", ":", "", GateScope::kBranch), (Gated{1, 0, 1, 0, 1, 0, 1, 0}));
+  EXPECT_EQ(gated("mlp", "mlp", ":", "0", GateScope::kBranch), (Gated{0, 0, 0, 1, 0, 1, 0, 1}));
+  EXPECT_EQ(gated("second", "all", "1::2", "", GateScope::kBranch), (Gated{0, 0, 1, 1, 0, 0, 1, 1}));
+  EXPECT_EQ(gated("layer", "all", ":", "-1", GateScope::kLayer), (Gated{1, 1, 1, 1, 1, 1, 0, 0}));
+  TrainOptions options = Options("none");
+  options.gated_layers = "4";
+  Observer observer;
+  ExpectError([&] { Train(options, observer); }, ErrorCode::kInvalidArgument, "a layer from 0 to 3");
+}
+
+// Where a gate decides for a layer, a layer is measured, given up and essential as a whole.
+TEST_F(TrainingRunTest, ThePriorGivesUpWholeLayersWhereALayerIsTheScope) {
+  TrainOptions options = Options("all");
+  options.gate_scope = GateScope::kLayer;
+  options.gate_product = GateProduct::kOutput;
+  options.steps = 1;
+  Observer observer;
+  ASSERT_EQ(Train(options, observer), TrainOutcome::kFinished);
+  std::string line;
+  std::ifstream log(options.run_directory + "/log.jsonl");
+  ASSERT_TRUE(std::getline(log, line));
+  const auto start = nlohmann::json::parse(line);
+  const auto rise = start.at("rise").get<std::vector<double>>();
+  const auto score = start.at("score").get<std::vector<double>>();
+  std::vector<double> of_layer;
+  for (size_t b = 0; b < 8; b += 2) {
+    EXPECT_EQ(rise[b], rise[b + 1]);
+    EXPECT_EQ(score[b], score[b + 1]);
+    of_layer.push_back(rise[b]);
+  }
+  std::ranges::sort(of_layer);
+
+  options.run_directory = directory_ / "half";
+  options.essential_rise = (of_layer[1] + of_layer[2]) / 2;
+  ASSERT_EQ(Train(options, observer), TrainOutcome::kFinished);
+  const Adapter adapter = ReadAdapter(options.adapter_directory);
+  for (size_t b = 0; b < 8; ++b) EXPECT_EQ(adapter.config.gated[b], rise[b] < options.essential_rise);
+  // Gates that multiply start open, whatever their score: a z-score of two layers is 1 at most, and one step moves
+  // little.
+  for (const auto& [name, tensor] : adapter.tensors) {
+    EXPECT_TRUE(!name.ends_with("gate.bias") || tensor.values[0] > 3.5F) << name;
+  }
+}
 
 }  // namespace
 }  // namespace gateskip::testing

@@ -21,10 +21,12 @@ struct Variant {
 
 inline std::string VariantName(const ::testing::TestParamInfo<Variant>& info) { return info.param.name; }
 
-// Both architectures, every gate kind, every KV rule, skip paths of both shapes, deltas, gates that multiply.
+// Both architectures, every gate kind, scope and product, own and shared matrices, every KV rule, skip paths of both
+// shapes, deltas.
 inline std::vector<Variant> AllVariants() {
   using enum GateKind;
   using enum KvRule;
+  using enum GateProduct;
   std::vector<Variant> variants;
   for (const TinyArch arch : {TinyArch::kLlama, TinyArch::kGemma3}) {
     const bool llama = arch == TinyArch::kLlama;
@@ -37,13 +39,31 @@ inline std::vector<Variant> AllVariants() {
     add("LlamaScalarSkipPathDeltas", "GemmaScalarSkipPathDeltas",
         {.kind = kScalar, .kv_rule = kCompute, .skip_rank = 4, .lora_rank = 4});
     add("LlamaScalarMultiplyDeltasDrop", "GemmaScalarMultiplyDeltasDrop",
-        {.kind = kScalar, .kv_rule = kDrop, .multiply_output = true, .lora_rank = 4});
+        {.kind = kScalar, .kv_rule = kDrop, .product = kOutput, .lora_rank = 4});
     add("LlamaLowRankBias", "GemmaLowRankBias", {.kind = kLowRank, .kv_rule = kCompute, .skip_rank = 0});
     add("LlamaLowRankMultiplyCopy", "GemmaLowRankMultiplyCopy",
-        {.kind = kLowRank, .kv_rule = kCopy, .multiply_output = true});
+        {.kind = kLowRank, .kv_rule = kCopy, .product = kOutput});
     add("LlamaVectorDrop", "GemmaVectorDrop", {.kind = kVector, .kv_rule = kDrop});
     add("LlamaVectorMultiplySkipPath", "GemmaVectorMultiplySkipPath",
-        {.kind = kVector, .kv_rule = kCompute, .multiply_output = true, .skip_rank = 4});
+        {.kind = kVector, .kv_rule = kCompute, .product = kOutput, .skip_rank = 4});
+    add("LlamaMlp", "GemmaMlp", {.kind = kMlp, .kv_rule = kCompute});
+    add("LlamaMlpMultiplyDrop", "GemmaMlpMultiplyDrop", {.kind = kMlp, .kv_rule = kDrop, .product = kOutput});
+    add("LlamaScalarBeforeSkipPath", "GemmaScalarBeforeSkipPath",
+        {.kind = kScalar, .kv_rule = kCompute, .product = kInput, .skip_rank = 4});
+    add("LlamaLowRankBeforeDeltasCopy", "GemmaLowRankBeforeDeltasCopy",
+        {.kind = kLowRank, .kv_rule = kCopy, .product = kInput, .lora_rank = 4});
+    add("LlamaVectorBeforeDrop", "GemmaVectorBeforeDrop", {.kind = kVector, .kv_rule = kDrop, .product = kInput});
+    add("LlamaScalarShared", "GemmaScalarShared", {.kind = kScalar, .kv_rule = kDrop, .shared = true});
+    add("LlamaVectorSharedMultiply", "GemmaVectorSharedMultiply",
+        {.kind = kVector, .kv_rule = kCompute, .product = kOutput, .shared = true, .all_gated = false});
+    add("LlamaMlpSharedBeforeBias", "GemmaMlpSharedBeforeBias",
+        {.kind = kMlp, .kv_rule = kCompute, .product = kInput, .shared = true, .skip_rank = 0});
+    add("LlamaLayerScalarSkipPath", "GemmaLayerScalarSkipPath",
+        {.kind = kScalar, .kv_rule = kCompute, .scope = GateScope::kLayer, .skip_rank = 4});
+    add("LlamaLayerLowRankMultiplyCopy", "GemmaLayerLowRankMultiplyCopy",
+        {.kind = kLowRank, .kv_rule = kCopy, .product = kOutput, .scope = GateScope::kLayer, .all_gated = false});
+    add("LlamaLayerVectorBeforeSharedDrop", "GemmaLayerVectorBeforeSharedDrop",
+        {.kind = kVector, .kv_rule = kDrop, .product = kInput, .shared = true, .scope = GateScope::kLayer});
   }
   return variants;
 }

@@ -42,7 +42,7 @@ std::vector<RunResult> ModelRunner::Run(const std::vector<RunRequest>& requests,
   }
   Step step(model_->config, kv_type_, max_rows, max_rows);
   step.use_adapter = use_adapter;
-  step.record_importance = true;
+  step.record_importance = record_importance_;
   KvCache cache(step.kv_shape, model_->config.num_layers);
   for (size_t round = 0;; ++round) {
     step.rows.clear();
@@ -79,6 +79,7 @@ std::vector<RunResult> ModelRunner::Run(const std::vector<RunRequest>& requests,
         results[i].logits.emplace_back(logits.begin(), logits.end());
         for (int b = 0; b < branches; ++b) {
           results[i].events[static_cast<size_t>(b)].push_back(step.event(b, r));
+          if (!record_importance_) continue;
           results[i].importances[static_cast<size_t>(b)].push_back(
               step.importances[static_cast<size_t>(b) * step.rows.size() + r]);
         }

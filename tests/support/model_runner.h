@@ -44,8 +44,11 @@ class ModelRunner {
   RunResult RunOne(const std::vector<int32_t>& ids, SkipPlanPtr plan, bool use_adapter = true);
 
   const Transformer& model() const { return *model_; }
+  // Recording, the default, evaluates every gate; without it importances stay empty.
+  void set_record_importance(bool record) { record_importance_ = record; }
 
  private:
+  bool record_importance_ = true;
   std::shared_ptr<const GgufFile> file_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Transformer> model_;

@@ -106,12 +106,23 @@ class Reference {
     }
   }
 
-  // The gate's output g [d] (or [1]); its mean is the importance unless a decision head says otherwise.
+  // The gate's output g [d] (or [1]); its mean is the importance unless a decision head says otherwise. The matrices
+  // may be shared by branches of a kind.
   Vector Gate(const std::string& prefix, const Vector& h, double* importance) const {
-    const GateKind kind = adapter_->config.gate_kind;
-    Vector logits = kind == GateKind::kLowRank  ? Matrix(prefix + "gate.up", Matrix(prefix + "gate.down", h))
-                    : kind == GateKind::kVector ? Matrix(prefix + "gate.weight", h)
-                                                : Vector{Dot(prefix + "gate.weight", h)};
+    const AdapterConfig& config = adapter_->config;
+    const std::string matrix = !config.gate_shared                         ? prefix
+                               : prefix.find(".mlp.") == std::string::npos ? "shared.attn."
+                                                                           : "shared.mlp.";
+    Vector logits;
+    if (config.gate_kind == GateKind::kScalar) {
+      logits = {Dot(matrix + "gate.weight", h)};
+    } else if (config.gate_kind == GateKind::kVector) {
+      logits = Matrix(matrix + "gate.weight", h);
+    } else {
+      Vector inner = Matrix(matrix + "gate.down", h);
+      for (double& v : inner) v = config.gate_kind == GateKind::kMlp ? v / (1.0 + std::exp(-v)) : v;
+      logits = Matrix(matrix + "gate.up", inner);
+    }
     const std::vector<float>& bias = adapter_->tensors.at(prefix + "gate.bias").values;
     double mean = 0;
     for (size_t i = 0; i < logits.size(); ++i) {
@@ -119,7 +130,7 @@ class Reference {
       mean += logits[i] / static_cast<double>(logits.size());
     }
     *importance = mean;
-    if (kind == GateKind::kVector) {
+    if (config.gate_kind == GateKind::kVector) {
       const double z = Dot(prefix + "decision.weight", h) + adapter_->tensors.at(prefix + "decision.bias").values[0];
       *importance = 1.0 / (1.0 + std::exp(-z));
     }
@@ -135,11 +146,20 @@ class Reference {
 
   bool Gated(int branch) const { return adapter_ != nullptr && adapter_->config.gated[static_cast<size_t>(branch)]; }
 
-  // Decides for token t; returns g.
+  // An MLP that the gate of its layer's attention branch decides for.
+  bool Follows(int branch) const {
+    return Gated(branch) && branch % 2 == 1 && adapter_->config.gate_scope == GateScope::kLayer;
+  }
+
+  // Decides for token t; returns g, 1 for a branch without a gate of its own.
   Vector Decide(int branch, const std::string& prefix, size_t t, const Vector& h) {
     const auto b = static_cast<size_t>(branch);
     Vector g = {1.0};
-    if (Gated(branch)) g = Gate(prefix, h, &result_.importance[b][t]);
+    if (Follows(branch)) {
+      result_.importance[b][t] = result_.importance[b - 1][t];
+    } else if (Gated(branch)) {
+      g = Gate(prefix, h, &result_.importance[b][t]);
+    }
     const bool runs = !Gated(branch) && plan_.kind == SkipPlan::Kind::kGates
                           ? true
                           : plan_.Runs(branch, static_cast<int32_t>(t), static_cast<float>(result_.importance[b][t]));
@@ -147,11 +167,19 @@ class Reference {
     return g;
   }
 
+  // The input of a branch that runs: g * h if the gate stands before it.
+  Vector Input(int branch, size_t t, Vector h, const Vector& g) const {
+    const bool before = Gated(branch) && adapter_->config.gate_product == GateProduct::kInput;
+    if (!before || result_.ran[static_cast<size_t>(branch)][t] == 0) return h;
+    for (size_t i = 0; i < h.size(); ++i) h[i] *= g[g.size() == 1 ? 0 : i];
+    return h;
+  }
+
   void AddResult(int branch, const std::string& prefix, size_t t, const Vector& h, const Vector& g, Vector out,
                  const std::string& post_norm, Vector* x) const {
     if (result_.ran[static_cast<size_t>(branch)][t] != 0) {
       if (c_.post_norms) out = Norm(out, post_norm);
-      const bool multiply = Gated(branch) && adapter_->config.multiply_output;
+      const bool multiply = Gated(branch) && adapter_->config.gate_product == GateProduct::kOutput;
       for (size_t i = 0; i < out.size(); ++i) (*x)[i] += out[i] * (multiply ? g[g.size() == 1 ? 0 : i] : 1.0);
       return;
     }
@@ -170,13 +198,14 @@ class Reference {
     const int branch = 2 * layer;
     const std::string p = fmt::format("blk.{}.", layer);
     const KvRule rule = adapter_ != nullptr ? adapter_->config.kv_rule : KvRule::kCompute;
-    std::vector<Vector> h(n_), g(n_);
+    std::vector<Vector> h(n_), g(n_), in(n_);
     for (size_t t = 0; t < n_; ++t) {
       h[t] = Norm((*x)[t], p + "attn_norm.weight");
       g[t] = Decide(branch, p + "attn.", t, h[t]);
-      Vector k = Linear(p + "attn_k.weight", h[t]);
+      in[t] = Input(branch, t, h[t], g[t]);
+      Vector k = Linear(p + "attn_k.weight", in[t]);
       NormAndRotateHeads(layer, t, p + "attn_k_norm.weight", &k);
-      Vector v = Linear(p + "attn_v.weight", h[t]);
+      Vector v = Linear(p + "attn_v.weight", in[t]);
       if (result_.ran[l * 2][t] == 0 && rule != KvRule::kCompute) {
         if (rule == KvRule::kDrop) {
           k.clear();
@@ -191,7 +220,7 @@ class Reference {
     }
     for (size_t t = 0; t < n_; ++t) {
       Vector out;
-      if (result_.ran[l * 2][t] != 0) out = Linear(p + "attn_output.weight", Attend(layer, t, h[t]));
+      if (result_.ran[l * 2][t] != 0) out = Linear(p + "attn_output.weight", Attend(layer, t, in[t]));
       AddResult(branch, p + "attn.", t, h[t], g[t], std::move(out), p + "post_attention_norm.weight", &(*x)[t]);
     }
   }
@@ -245,8 +274,9 @@ class Reference {
     for (size_t t = 0; t < n_; ++t) {
       const Vector h = Norm((*x)[t], p + "ffn_norm.weight");
       const Vector g = Decide(branch, p + "mlp.", t, h);
-      Vector inner = Linear(p + "ffn_gate.weight", h);
-      const Vector up = Linear(p + "ffn_up.weight", h);
+      const Vector in = Input(branch, t, h, g);
+      Vector inner = Linear(p + "ffn_gate.weight", in);
+      const Vector up = Linear(p + "ffn_up.weight", in);
       for (size_t i = 0; i < inner.size(); ++i) {
         const double v = inner[i];
         inner[i] = up[i] * (c_.activation == kernels::Activation::kSilu

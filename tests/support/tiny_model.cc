@@ -230,11 +230,14 @@ Adapter TinyAdapter(const GgufFile& base, const TinyAdapterOptions& options) {
   config.num_layers = c.num_layers;
   config.hidden_size = c.hidden_size;
   config.gate_kind = options.kind;
-  config.gate_rank = options.kind == GateKind::kLowRank ? 4 : 0;
-  config.multiply_output = options.multiply_output;
+  config.gate_rank = GateHasRank(options.kind) ? 4 : 0;
+  config.gate_shared = options.shared;
+  config.gate_product = options.product;
+  config.gate_scope = options.scope;
   config.kv_rule = options.kv_rule;
   config.gated.assign(static_cast<size_t>(c.num_branches()), true);
   if (!options.all_gated) config.gated[1] = false;
+  if (!options.all_gated && options.scope == GateScope::kLayer) config.gated[0] = false;
   config.skip_rank = options.skip_rank;
   config.lora_rank = options.lora_rank;
   config.lora_alpha = 8.0F;
@@ -249,26 +252,32 @@ Adapter TinyAdapter(const GgufFile& base, const TinyAdapterOptions& options) {
     adapter.tensors[name] = {std::move(shape), std::move(values)};
   };
   const float gate_sigma = 2.0F / std::sqrt(static_cast<float>(d));
-  for (int b = 0; b < c.num_branches(); ++b) {
-    if (!config.gated[static_cast<size_t>(b)]) continue;
-    const std::string p = fmt::format("blk.{}.{}.", b / 2, b % 2 == 0 ? "attn" : "mlp");
+  // Shared matrices are drawn once.
+  const auto add_gate = [&](const std::string& matrix, const std::string& p) {
+    const bool drawn = adapter.tensors.contains(matrix + "gate.weight") || adapter.tensors.contains(matrix + "gate.up");
     switch (options.kind) {
       case GateKind::kScalar:
-        add(p + "gate.weight", {d}, gate_sigma);
+        if (!drawn) add(matrix + "gate.weight", {d}, gate_sigma);
         add(p + "gate.bias", {1}, 0.3F);
         break;
       case GateKind::kLowRank:
-        add(p + "gate.down", {4, d}, gate_sigma);
-        add(p + "gate.up", {d, 4}, 1.0F);
+      case GateKind::kMlp:
+        if (!drawn) add(matrix + "gate.down", {4, d}, gate_sigma);
+        if (!drawn) add(matrix + "gate.up", {d, 4}, 1.0F);
         add(p + "gate.bias", {d}, 0.3F);
         break;
       case GateKind::kVector:
-        add(p + "gate.weight", {d, d}, gate_sigma);
+        if (!drawn) add(matrix + "gate.weight", {d, d}, gate_sigma);
         add(p + "gate.bias", {d}, 0.3F);
         add(p + "decision.weight", {d}, gate_sigma);
         add(p + "decision.bias", {1}, 0.3F);
         break;
     }
+  };
+  for (int b = 0; b < c.num_branches(); ++b) {
+    if (!config.gated[static_cast<size_t>(b)]) continue;
+    const std::string p = BranchPrefix(b);
+    if (config.HasGate(b)) add_gate(GateMatrixPrefix(config, b), p);
     if (options.skip_rank >= 0) add(p + "skip.bias", {d}, 0.2F);
     if (options.skip_rank > 0) {
       add(p + "skip.down", {options.skip_rank, d}, 0.2F);
@@ -289,8 +298,8 @@ Adapter TinyAdapter(const GgufFile& base, const TinyAdapterOptions& options) {
   config.budgets = {0.0, 0.2, 0.4};
   config.realised_net_saving = {0.0, 0.2, 0.4};
   const auto branches = static_cast<size_t>(c.num_branches());
-  // The importance of a low-rank gate is a mean over d values and stays near one half.
-  const bool narrow = options.kind == GateKind::kLowRank;
+  // The importance of these gates is a mean over d values and stays near one half.
+  const bool narrow = GateHasRank(options.kind);
   config.thresholds = {std::vector<float>(branches, -1.0F), std::vector<float>(branches, narrow ? 0.48F : 0.35F),
                        std::vector<float>(branches, 0.5F)};
   for (size_t b = 0; b < branches; ++b) {

@@ -29,10 +29,12 @@ std::shared_ptr<const GgufFile> OpenTiny(const std::vector<std::byte>& bytes);
 struct TinyAdapterOptions {
   GateKind kind = GateKind::kScalar;
   KvRule kv_rule = KvRule::kCompute;
-  bool multiply_output = false;
+  GateProduct product = GateProduct::kNone;
+  bool shared = false;
+  GateScope scope = GateScope::kBranch;
   int skip_rank = -1;
   int lora_rank = 0;
-  bool all_gated = true;  // false: branch 1 always runs
+  bool all_gated = true;  // false: branch 1 always runs, or all of layer 0 if the scope is a layer
   uint64_t seed = 2;
 };
 

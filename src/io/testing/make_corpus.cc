@@ -86,21 +86,26 @@ void WriteSafetensors(const fs::path& folder) {
   write_header("f4", R"({"t":{"dtype":"F4","shape":[2],"data_offsets":[0,1],"more":[{}]}})", 1);
 }
 
+// The v1_* seeds there are of the first format version, which nothing writes any more.
 void WriteAdapters(const fs::path& folder) {
+  const auto write = [&](const std::string& name, const SmallAdapterOptions& options) {
+    const fs::path directory = fs::temp_directory_path() / fmt::format("gateskip-corpus-{}", name);
+    WriteAdapter(SmallAdapter(options), directory.string(), options.skip_rank == 0);
+    const auto read = [&](const char* file) {
+      std::ifstream in(directory / file, std::ios::binary);
+      return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+    };
+    Write(folder / name, read("adapter_config.json") + std::string(1, '\0') + Parts(read("adapter_model.safetensors")));
+    fs::remove_all(directory);
+  };
   constexpr std::pair<int, KvRule> kRanks[] = {{-1, KvRule::kCompute}, {0, KvRule::kCopy}, {2, KvRule::kDrop}};
-  for (const GateKind kind : {GateKind::kScalar, GateKind::kLowRank, GateKind::kVector}) {
+  for (const auto& [kind, name] : kGateKinds) {
     for (const auto& [rank, rule] : kRanks) {
-      const std::string name = fmt::format("kind_{}_rank_{}", static_cast<int>(kind), rank + 1);
-      const fs::path directory = fs::temp_directory_path() / fmt::format("gateskip-corpus-{}", name);
-      WriteAdapter(SmallAdapter({kind, rule, rank, std::max(rank, 0)}), directory.string(), rank == 0);
-      const auto read = [&](const char* file) {
-        std::ifstream in(directory / file, std::ios::binary);
-        return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
-      };
-      Write(folder / name,
-            read("adapter_config.json") + std::string(1, '\0') + Parts(read("adapter_model.safetensors")));
-      fs::remove_all(directory);
+      write(fmt::format("{}_rank_{}", name, rank + 1), {kind, rule, rank, std::max(rank, 0)});
     }
+    write(fmt::format("{}_shared_output", name), {.kind = kind, .product = GateProduct::kOutput, .shared = true});
+    write(fmt::format("{}_layer_input", name),
+          {.kind = kind, .skip_rank = 0, .product = GateProduct::kInput, .scope = GateScope::kLayer});
   }
 }
 

@@ -11,9 +11,13 @@ struct SmallAdapterOptions {
   KvRule kv_rule = KvRule::kCompute;
   int skip_rank = -1;
   int lora_rank = 0;
+  GateProduct product = GateProduct::kNone;
+  bool shared = false;
+  GateScope scope = GateScope::kBranch;
 };
 
-// Branch 3 has no gate. Every tensor holds small distinct numbers that f16 holds exactly.
+// Branch 3 is not gated; nor is branch 2, if a gate decides for the layer. Every tensor holds small distinct numbers
+// that f16 holds exactly.
 Adapter SmallAdapter(const SmallAdapterOptions& options);
 
 }  // namespace gateskip::testing
