@@ -15,6 +15,7 @@
 #include "io/testing/temp_directory.h"
 #include "text/testing/byte_tokenizer.h"
 #include "text/testing/small_tokenizers.h"
+#include "text/testing/with_template.h"
 
 namespace gateskip::testing {
 namespace {
@@ -208,12 +209,15 @@ TEST(ReadDocuments, TheResultDoesNotDependOnTheThreads) {
       content += fmt::format("{{\"text\": \"hello he's {}\"}}\n", i);
     }
   }
+  // Pairs in even rows are chats.
+  const WithTemplate tokenizer(SmallTokenizers()[0].tokenizer,
+                               "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}");
   const auto read = [&](int threads) {
     std::istringstream in(content);
     std::vector<int32_t> ids;
     std::vector<uint8_t> marks;
     const DocumentReport report =
-        ReadDocuments(in, "x.jsonl", *SmallTokenizers()[0].tokenizer, {.threads = threads}, [&](EncodedDocument&& d) {
+        ReadDocuments(in, "x.jsonl", tokenizer, {.threads = threads}, [&](EncodedDocument&& d) {
           ids.insert(ids.end(), d.ids.begin(), d.ids.end());
           marks.insert(marks.end(), d.in_loss.begin(), d.in_loss.end());
           return true;

@@ -12,7 +12,7 @@
 namespace gateskip {
 namespace {
 
-constexpr size_t kBlockBytes = size_t{256} << 10;
+constexpr size_t kBlockBytes = size_t{64} << 10;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // `end`, or a little before it, so that no character of UTF-8 is cut in two.

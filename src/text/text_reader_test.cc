@@ -13,7 +13,7 @@
 namespace gateskip {
 namespace {
 
-constexpr size_t kBlock = size_t{256} << 10;  // of the reader
+constexpr size_t kBlock = size_t{64} << 10;  // of the reader
 
 std::vector<TextPart> Lines(const std::string& text, size_t max_bytes = 1 << 20) {
   std::istringstream in(text);

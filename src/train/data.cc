@@ -46,7 +46,6 @@ TokenStore TakePart(FileTokens file, size_t begin, size_t end, int64_t text_toke
   for (size_t d = begin; d < end; ++d) {
     const int64_t stop = file.store.Begin(d + 1);
     if (file.whole[d]) {
-      if (begins.back() < file.store.Begin(d)) begins.push_back(file.store.Begin(d));
       begins.push_back(stop);
       continue;
     }

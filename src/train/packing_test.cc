@@ -233,6 +233,17 @@ TEST(PackedSource, SequencesFollowFromSeedSourceAndIndexAlone) {
   }
 }
 
+// A batch is not four pages of one book in a row.
+TEST(PackedSource, PartsOfALongDocumentDoNotFollowEachOther) {
+  const Documents documents = MakeDocuments({1600}, 3);
+  PackedSource source(documents.store, {Packing::kMasked, 16, std::nullopt, kPad}, 1, 0);
+  const auto sequences = EpochOf(source, 0);
+  ASSERT_EQ(sequences.size(), 100U);
+  int neighbours = 0;
+  for (size_t n = 1; n < 100; ++n) neighbours += sequences[n].tokens[0] == sequences[n - 1].tokens[0] + 16 ? 1 : 0;
+  EXPECT_LT(neighbours, 10) << "one on average, were they drawn at random";
+}
+
 // Not only are the sequences shuffled: documents meet other neighbours and are cut elsewhere in every epoch.
 TEST(PackedSource, EpochsAreCutElsewhere) {
   std::mt19937 random(6);

@@ -105,6 +105,23 @@ void WriteTexts(const fs::path& folder) {
   }
 }
 
+void WriteDocuments(const fs::path& folder) {
+  const std::string rows =
+      "{\"text\": \"a text\"}\n\n{\"prompt\": \"p\", \"completion\": \"c\"}\r\n"
+      "{\"instruction\": \"i\", \"input\": \"n\", \"output\": \"o\"}\n{\"question\": \"q\", \"answer\": \"a\"}\n"
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"u\"}, {\"role\": \"assistant\", \"content\": "
+      "\"<t>h</t>a\"}, "
+      "{\"role\": \"user\", \"content\": \"v\"}, {\"role\": \"assistant\", \"content\": \"<t>i</t> b\"}]}\n"
+      "{\"conversations\": [{\"from\": \"human\", \"value\": \"u\"}, {\"from\": \"gpt\", \"value\": \"a\"}]}\n";
+  Write(folder / "rows", "l" + rows);
+  Write(folder / "rows_in_json", "j" + rows);
+  Write(folder / "bad_rows",
+        "l{\"text\": 1}\n{\"txt\": \"a\"}\n[1]\n{\"text\": \"\xFF\"}\n{\n{\"messages\": [{}]}\n" + rows);
+  Write(folder / "array", "j [{\"text\": \"a\"}, 7, {\"prompt\": \"p\", \"completion\": \"c\"}]");
+  Write(folder / "text", "t\xEF\xBB\xBFsome lines\n\nof text \u00e9");
+  Write(folder / "no_utf8", "tsome lines\nof \xE9 text");
+}
+
 Json Read(const fs::path& path) {
   std::ifstream file(path);
   return Json::parse(file);
@@ -123,5 +140,6 @@ int main(int argc, char** argv) {
   gateskip::testing::WriteTokenizers(gateskip::testing::Read(data / "hub_tokenizers.json"),
                                      data / "fuzz/tokenizer_hub");
   gateskip::testing::WriteTexts(data / "fuzz/tokenizer_text");
+  gateskip::testing::WriteDocuments(data / "fuzz/documents");
   return 0;
 }
