@@ -24,9 +24,6 @@ target_compile_options(gs_options INTERFACE -Wall -Wextra -Wconversion -Wshadow 
 if(GATESKIP_WERROR)
   target_compile_options(gs_options INTERFACE -Werror)
 endif()
-if(GATESKIP_KILL_POINTS)
-  target_compile_definitions(gs_options INTERFACE GATESKIP_KILL_POINTS)
-endif()
 if(GATESKIP_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     message(FATAL_ERROR "GATESKIP_FUZZ: expected clang++ (libFuzzer is a part of it), found ${CMAKE_CXX_COMPILER_ID}; "

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "io/testing/expect_error.h"
+#include "io/testing/failing_ops.h"
 #include "support/training_run.h"
 #include "train/checkpoint.h"
 
@@ -123,6 +124,49 @@ TEST_F(TrainingRunTest, ResumingNothingStartsAndASecondTrainerIsRefused) {
   EXPECT_EQ(Train(options, observer), TrainOutcome::kFinished);
   const train::RunLock other(options.run_directory);
   ExpectError([&] { Train(options, observer); }, ErrorCode::kIo, "another trainer");
+}
+
+// Lets the disk be full while step `full_from` up to the one before `full_to` runs.
+class FullDisk : public Observer {
+ public:
+  FullDisk(int full_from, int full_to) : full_from_(full_from), full_to_(full_to), scoped_(ops_) {}
+  void OnStep(const TrainProgress& progress) override {
+    Observer::OnStep(progress);
+    ops_.free_bytes = progress.step >= full_from_ && progress.step < full_to_ ? 1 : 0;
+  }
+
+ private:
+  int full_from_, full_to_;
+  FailingOps ops_;
+  ScopedFileOps scoped_;
+};
+
+TEST_F(TrainingRunTest, AFullDiskEndsTheRunOrIsSurvivedAsAsked) {
+  TrainOptions options = Options("straight");
+  options.checkpoint_every = 2;
+  const Hashes straight = Straight(options);
+
+  options = Options("stops");
+  options.checkpoint_every = 2;
+  FullDisk first(4, 8);
+  ExpectError([&] { Train(options, first); }, ErrorCode::kIo, "disk: expected");
+  EXPECT_EQ(first.steps.size(), 4U);
+  EXPECT_EQ(train::OpenNewestCheckpoint(options.run_directory, [](const std::string&) { FAIL(); })->step(), 2);
+
+  options.on_save_error = OnSaveError::kGoOn;
+  options.resume = true;
+  FullDisk second(3, 7);
+  EXPECT_EQ(Train(options, second), TrainOutcome::kFinished);
+  EXPECT_NE(second.messages.find("checkpoint of step 4 failed (1 so far), training goes on: ["), std::string::npos)
+      << second.messages;
+  EXPECT_NE(second.messages.find("checkpoint of step 6 failed (2 so far)"), std::string::npos);
+  EXPECT_EQ(Result(options), straight);
+
+  // Who asked for a checkpoint by a signal must not be told that there is one.
+  options.run_directory = directory_ / "cancelled";
+  FullDisk third(5, 8);
+  third.cancel_at = 5;
+  ExpectError([&] { Train(options, third); }, ErrorCode::kIo, "disk: expected");
 }
 
 // Its checkpoints and the new run's would be mixed, and a later --resume could take the wrong one.
