@@ -119,13 +119,22 @@ struct TrainEvaluation {
   std::vector<double> net_saving;  // realised
 };
 
+struct TrainSample {
+  int step = 0;
+  double budget = 0;
+  std::string prompt;
+  std::string text;  // what the gated model made of it at that budget
+};
+
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   // A line of progress before the steps start ("fitting skip paths") and at checkpoints.
   virtual void OnMessage(const std::string& message) { (void)message; }
   virtual void OnStep(const TrainProgress& progress) { (void)progress; }
+  // The line of the log is written before, so that a report made here holds it.
   virtual void OnEvaluation(const TrainEvaluation& evaluation) { (void)evaluation; }
+  virtual void OnSample(const TrainSample& sample) { (void)sample; }
   // Polled between steps; true saves a checkpoint and makes Train() return early without an adapter.
   virtual bool Cancelled() { return false; }
 };

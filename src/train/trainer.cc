@@ -73,6 +73,17 @@ Json OptionsJson(const TrainOptions& o) {
           {"final_learning_rate", o.final_learning_rate}};
 }
 
+// Names of the options that are not what this version's default is.
+Json ChangedOptions(const TrainOptions& options) {
+  const Json defaults = OptionsJson(TrainOptions());
+  const Json values = OptionsJson(options);
+  Json changed = Json::array();
+  for (const auto& [name, value] : values.items()) {
+    if (value != defaults.at(name)) changed.push_back(name);
+  }
+  return changed;
+}
+
 CheckpointTensor ToCheckpoint(const Tensor& value) {
   const Tensor t = value.detach().contiguous();
   return {t.sizes().vec(), {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()}};
@@ -170,11 +181,13 @@ void Trainer::StartFresh() {
   cost_ = std::make_unique<CostModel>(DimsOf(c), model_->config());
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   Log(Json({{"event", "start"},
+            {"model", c.name},
             {"rise", prior.rise},
             {"score", prior.score},
             {"gated", prior.gated},
             {"data_sha256", data_->sha256()},
-            {"options", OptionsJson(options_)}})
+            {"options", OptionsJson(options_)},
+            {"changed", ChangedOptions(options_)}})
           .dump());
   InitialThresholds();
 }
@@ -366,7 +379,6 @@ TrainOutcome Trainer::Run() {
 void Trainer::Evaluate() {
   if (!evaluator_) return;
   const TrainEvaluation e = evaluator_->Run(step_);
-  observer_.OnEvaluation(e);
   Log(Json({{"event", "eval"},
             {"step", step_},
             {"tokens", tokens_},
@@ -375,6 +387,7 @@ void Trainer::Evaluate() {
             {"nll", e.nll},
             {"net_saving", e.net_saving}})
           .dump());
+  observer_.OnEvaluation(e);
 }
 
 void Trainer::Log(const std::string& json_line) {
