@@ -110,6 +110,27 @@ std::string HumanBytes(uint64_t bytes) {
   return fmt::format("{:.2f} GB", value * 1e-9);
 }
 
+std::string ProgressLine(std::string_view label, double share, std::string_view eta, std::span<const std::string> parts,
+                         size_t columns) {
+  constexpr size_t kSmallestBar = 8;
+  constexpr size_t kBarFrame = 3;                     // " [" and "]"
+  const size_t room = columns > 0 ? columns - 1 : 0;  // the last column makes some terminals break the line
+  std::string tail = fmt::format(" {:3.0f} %", share * 100);
+  if (!eta.empty()) tail += fmt::format("  ETA {}", eta);
+  for (const std::string& part : parts) {
+    if (label.size() + tail.size() + 2 + part.size() > room) break;
+    tail += "  " + part;
+  }
+  const size_t used = label.size() + tail.size() + kBarFrame;
+  std::string line(label);
+  if (used + kSmallestBar <= room) {
+    const size_t width = std::min<size_t>(30, room - used);
+    const auto filled = static_cast<size_t>(share * static_cast<double>(width));
+    line += " [" + std::string(filled, '#') + std::string(width - filled, '.') + "]";
+  }
+  return (line + tail).substr(0, room);
+}
+
 ProgressBar::ProgressBar(std::string label)
     : label_(std::move(label)),
       enabled_(IsTerminal(stderr) && !IsDumb()),
@@ -118,7 +139,18 @@ ProgressBar::ProgressBar(std::string label)
 
 ProgressBar::~ProgressBar() { Clear(); }
 
-void ProgressBar::Update(size_t done, size_t total, std::string_view unit, std::string_view extra) {
+void ProgressBar::Restart(size_t done) {
+  first_ = done;
+  start_ = std::chrono::steady_clock::now();
+}
+
+std::string ProgressBar::Eta(size_t done, size_t total) const {
+  if (done <= first_ || total < done) return "";
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  return HumanSeconds(elapsed * static_cast<double>(total - done) / static_cast<double>(done - first_));
+}
+
+void ProgressBar::Update(size_t done, size_t total, std::string_view unit, std::span<const std::string> parts) {
   if (!enabled_) return;
   using std::chrono::duration;
   const auto now = std::chrono::steady_clock::now();
@@ -126,20 +158,10 @@ void ProgressBar::Update(size_t done, size_t total, std::string_view unit, std::
   if (elapsed < 1.0 || duration<double>(now - last_draw_).count() < 0.1) return;
   last_draw_ = now;
   const double share = total == 0 ? 0.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
-  std::string tail = fmt::format(" {:3.0f} %", share * 100);
-  if (!unit.empty()) tail += fmt::format("  {:.0f} {}/s", static_cast<double>(done) / elapsed, unit);
-  if (!extra.empty()) tail += fmt::format("  {}", extra);
-  if (share > 0) tail += fmt::format("  ETA {}", HumanSeconds(elapsed * (1 - share) / share));
-  const size_t columns = TerminalColumns();
-  const size_t used = label_.size() + tail.size() + 4;
-  std::string line = label_;
-  if (used + 8 < columns) {
-    const size_t width = std::min<size_t>(30, columns - used);
-    const auto filled = static_cast<size_t>(share * static_cast<double>(width));
-    line += " [" + std::string(filled, '#') + std::string(width - filled, '.') + "]";
-  }
-  line += tail;
-  fmt::print(stderr, "\r\x1b[K{}", line.substr(0, columns - 1));
+  std::vector<std::string> all;
+  if (!unit.empty()) all.push_back(fmt::format("{:.0f} {}/s", static_cast<double>(done - first_) / elapsed, unit));
+  all.insert(all.end(), parts.begin(), parts.end());
+  fmt::print(stderr, "\r\x1b[K{}", ProgressLine(label_, share, Eta(done, total), all, TerminalColumns()));
   std::fflush(stderr);
   drawn_ = true;
 }

@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <cstdio>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace gateskip::cli {
 
@@ -28,6 +30,12 @@ std::string Printable(std::string_view text, bool lines = false);
 // "12.3 MB", "1.2 GB".
 std::string HumanBytes(uint64_t bytes);
 
+// The line of a progress bar, narrower than `columns`: label, bar, percentage, time to go, parts. The parts come in the
+// order of their importance: where there is no room for all, the last ones are dropped. The bar takes what room is
+// left.
+std::string ProgressLine(std::string_view label, double share, std::string_view eta, std::span<const std::string> parts,
+                         size_t columns);
+
 // One line on stderr, redrawn in place, for work that lasts longer than a second; nothing when stderr is no
 // terminal. Update may be called as often as one likes.
 class ProgressBar {
@@ -37,8 +45,12 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // `unit` names what is counted ("tok"); `extra` is shown at the end of the line.
-  void Update(size_t done, size_t total, std::string_view unit = "", std::string_view extra = "");
+  // The clock starts now, with `done` of the work there already: what comes before does not count for rate and ETA.
+  void Restart(size_t done);
+  // `unit` names what is counted ("tok"); `parts` are shown as ProgressLine says.
+  void Update(size_t done, size_t total, std::string_view unit = "", std::span<const std::string> parts = {});
+  // "12m03s", at the rate so far; "" while there is none.
+  std::string Eta(size_t done, size_t total) const;
   void SetLabel(std::string label) { label_ = std::move(label); }
   // Removes the line.
   void Clear();
@@ -47,6 +59,7 @@ class ProgressBar {
   std::string label_;
   bool enabled_;
   bool drawn_ = false;
+  size_t first_ = 0;  // done at start_
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_draw_;
 };

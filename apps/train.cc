@@ -65,7 +65,7 @@ int Run(const TrainCommand& flags) {
   ValidateTrainOptions(options);
   std::atomic<bool> cancelled{false};
   const InterruptFlag guard(cancelled);
-  TrainConsole console(options.steps, flags.json, cancelled);
+  TrainConsole console(options, flags.json, cancelled);
   const TrainOutcome outcome = RunTrainModule(options, console);
   if (outcome == TrainOutcome::kFinished) {
     if (!options.adapter_directory.empty()) {

@@ -3,14 +3,53 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "analysis/train_report.h"
 #include "report.h"
 
 namespace gateskip::cli {
 namespace {
 
-constexpr int kPlainEvery = 10;  // steps between lines where stderr is no terminal
+constexpr int kPlainEvery = 10;   // steps between lines where stderr is no terminal
+constexpr int kReportShare = 50;  // a report that takes a second is made again after 50 at the earliest
+
+std::string ReportPath(const std::string& run_directory) {
+  return (std::filesystem::path(run_directory) / "report.html").string();
+}
+
+// The most important ones first: a narrow terminal drops the last ones.
+std::vector<std::string> Parts(const TrainProgress& p) {
+  std::vector<std::string> parts = {
+      fmt::format("loss {:.4f}", p.loss),
+      fmt::format("net {:.1f} of {:.1f} %", p.realised_saving * 100, p.requested_saving * 100)};
+  if (p.bad_steps > 0) parts.push_back(fmt::format("{} bad", p.bad_steps));
+  parts.push_back(fmt::format("{:.0f} tok/s", p.tokens_per_second));
+  parts.push_back(fmt::format("grad {:.3g}", p.gradient_norm));
+  parts.push_back(fmt::format("lr {:.2f}", p.learning_rate));
+  return parts;
+}
+
+// Each line of a text of strangers, indented.
+std::string Indented(const std::string& text) {
+  std::string result = "  ";
+  for (const char c : Printable(text, /*lines=*/true)) {
+    result += c;
+    if (c == '\n') result += "  ";
+  }
+  return result;
+}
 
 }  // namespace
+
+TrainConsole::TrainConsole(const TrainOptions& options, bool json, std::atomic<bool>& cancelled)
+    : run_directory_(options.run_directory), json_(json), cancelled_(cancelled) {}
+
+TrainConsole::~TrainConsole() {
+  if (!any_event_) return;
+  bar_.Clear();
+  if (WriteReport()) fmt::print(stderr, "report: {}\n", Printable(ReportPath(run_directory_)));
+}
 
 void TrainConsole::OnMessage(const std::string& message) {
   bar_.Clear();
@@ -18,12 +57,16 @@ void TrainConsole::OnMessage(const std::string& message) {
 }
 
 void TrainConsole::OnStep(const TrainProgress& p) {
-  bar_.Update(static_cast<size_t>(p.step), static_cast<size_t>(steps_), "",
-              fmt::format("{:.0f} tok/s  loss {:.4f}  lr {:.2f}  net {:.1f} % of {:.1f} %", p.tokens_per_second, p.loss,
-                          p.learning_rate, p.realised_saving * 100, p.requested_saving * 100));
+  const auto done = static_cast<size_t>(p.step);
+  const auto total = static_cast<size_t>(p.steps);
+  if (!any_step_) bar_.Restart(done);  // neither the preparations nor the steps before a resume say how long it takes
+  any_step_ = any_event_ = true;
+  const std::vector<std::string> parts = Parts(p);
+  bar_.Update(done, total, "", parts);
   if (!IsTerminal(stderr) && (p.step % kPlainEvery == 0 || p.step == p.steps)) {
-    fmt::print(stderr, "step {}/{}  loss {:.4f}  {:.0f} tok/s  net {:.1f} % of {:.1f} %\n", p.step, p.steps, p.loss,
-               p.tokens_per_second, p.realised_saving * 100, p.requested_saving * 100);
+    const std::string eta = bar_.Eta(done, total);
+    fmt::print(stderr, "step {}/{}  {}{}{}\n", p.step, p.steps, fmt::join(parts, "  "), eta.empty() ? "" : "  ETA ",
+               eta);
   }
   if (json_) {
     PrintJson({{"step", p.step},
@@ -40,6 +83,7 @@ void TrainConsole::OnStep(const TrainProgress& p) {
 }
 
 void TrainConsole::OnEvaluation(const TrainEvaluation& e) {
+  any_event_ = true;
   bar_.Clear();
   std::string line = fmt::format("step {}: held-out NLL {:.4f} ungated", e.step, e.base_nll);
   for (size_t i = 0; i < e.budgets.size() && i < e.nll.size() && i < e.net_saving.size(); ++i) {
@@ -53,6 +97,32 @@ void TrainConsole::OnEvaluation(const TrainEvaluation& e) {
                  {"budgets", e.budgets},
                  {"nll", e.nll},
                  {"net_saving", e.net_saving}}}});
+  }
+  const auto start = std::chrono::steady_clock::now();
+  if (start < next_report_) return;
+  WriteReport();
+  const auto end = std::chrono::steady_clock::now();
+  next_report_ = end + kReportShare * (end - start);
+}
+
+void TrainConsole::OnSample(const TrainSample& sample) {
+  bar_.Clear();
+  fmt::print(stderr, "step {}: sample at {:g} %\n{}{}{}\n{}\n", sample.step, sample.budget * 100,
+             Paint(stderr, Style::kDim), Indented(sample.prompt), Paint(stderr, Style::kReset), Indented(sample.text));
+  if (json_) {
+    PrintJson({{"sample",
+                {{"step", sample.step}, {"budget", sample.budget}, {"prompt", sample.prompt}, {"text", sample.text}}}});
+  }
+}
+
+bool TrainConsole::WriteReport() noexcept {
+  try {
+    WriteTrainReport(run_directory_, ReportPath(run_directory_));
+    return true;
+  } catch (const std::exception& e) {
+    if (!warned_) fmt::print(stderr, "no report: {}\n", Printable(e.what()));
+    warned_ = true;
+    return false;
   }
 }
 

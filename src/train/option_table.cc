@@ -130,6 +130,7 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
   t.Number("eval-budgets", &o.eval_budgets, 1e-6, kMaxBudget, "Budgets of an evaluation", kConduct);
   t.Number("early-stop", &o.early_stop, 0, 1e6,
            "End after so many evaluations without a better mean NLL over the budgets; 0: never", kConduct);
+  t.Value("tensorboard", &o.tensorboard, "Write TensorBoard's event files into --run", "", kConduct);
   t.Value("sample-prompt", &o.sample_prompts, "Continued greedily at every evaluation; may be repeated", "TEXT",
           kConduct);
   t.Number("sample-tokens", &o.sample_tokens, 1, 4096, "Tokens of such a sample", kConduct);

@@ -160,7 +160,8 @@ struct TrainOptions {
   int eval_every = 100;    // 0 = only at the end
   int eval_sequences = 6;  // of sequence_length tokens, spread evenly over the held-out sources
   std::vector<double> eval_budgets = {0.15, 0.25, 0.5};
-  int early_stop = 0;  // evaluations in a row without a better mean NLL over the budgets; 0 = never
+  int early_stop = 0;       // evaluations in a row without a better mean NLL over the budgets; 0 = never
+  bool tensorboard = true;  // event files in run_directory
   std::vector<std::string> sample_prompts;  // continued greedily at every evaluation
   int sample_tokens = 32;
   double sample_budget = 0.25;
@@ -197,17 +198,23 @@ struct TrainEvaluation {
   std::vector<double> net_saving;  // realised
 };
 
+struct TrainSample {
+  int step = 0;
+  double budget = 0;
+  std::string prompt;
+  std::string text;  // what the gated model made of it at that budget
+};
+
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   // A line of progress before the steps start ("fitting skip paths") and at checkpoints.
   virtual void OnMessage(const std::string& message) { (void)message; }
   virtual void OnStep(const TrainProgress& progress) { (void)progress; }
+  // The line of the log is written before, so that a report made here holds it.
   virtual void OnEvaluation(const TrainEvaluation& evaluation) { (void)evaluation; }
   // A greedy continuation of one of sample_prompts.
-  virtual void OnSample(int step, double budget, const std::string& prompt, const std::string& text) {
-    (void)step, (void)budget, (void)prompt, (void)text;
-  }
+  virtual void OnSample(const TrainSample& sample) { (void)sample; }
   // Polled between steps; true saves a checkpoint and makes Train() return early without an adapter.
   virtual bool Cancelled() { return false; }
 };

@@ -14,6 +14,7 @@
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/evaluate.h"
+#include "train/event_file.h"
 #include "train/gated_model.h"
 #include "train/micro_step.h"
 #include "train/optimizer.h"
@@ -53,6 +54,7 @@ class Trainer {
   bool NotBetterForLong() const;
   void WriteSamples();
   void LogBranches();
+  EventFile* Events();  // of this process, opened when first wanted; null without --tensorboard
   void Log(const nlohmann::json& event);
   void Save();
   void SaveOrGoOn();  // a failure is what on_save_error says it is
@@ -77,6 +79,7 @@ class Trainer {
   ThresholdCurve curve_;
   StepGuard guard_;
   BranchStatistics branches_;
+  std::unique_ptr<EventFile> events_;
   int step_ = 0;          // steps done
   int failed_saves_ = 0;  // by this process
   int64_t tokens_ = 0;

@@ -51,7 +51,27 @@ def short_log():
 
 
 class ReportTest(cli_case.CliCase):
-    needs_models = False
+    def test_training_writes_it(self):
+        text = self.folder / "text.txt"
+        text.write_text("\n\n".join(f"A boat went out, and boat {i} came back. " * 4 for i in range(200)))
+        run = self.folder / "run"
+        result = self.run_cli("train", "-m", self.llama, "-f", f"{text}@1@0-0.8", "--heldout", f"{text}@1@0.8-1", "--run",
+                              run, "--steps", 3, "--sequence-length", 16, "--batch", 1, "--fit-sequences", 1,
+                              "--prior-sequences", 1, "--prior-saving", 0, "--essential-rise", 100, "--eval-sequences", 1,
+                              timeout=120)
+        if result.returncode == cli_case.UNSUPPORTED:  # a build without LibTorch
+            return
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(f"report: {run}/report.html\n", result.stderr.decode())
+        page = " ".join(" ".join(Page(self, (run / "report.html").read_text()).text).split())
+        self.assertIn("tiny-llama", page)
+        self.assertIn("3 of 3", page)
+        last = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()][-1]
+        self.assertEqual((last["event"], last["step"]), ("eval", 3))
+        for nll in last["nll"]:
+            self.assertIn(f"{nll:.4f}", page)
+        for name in ("prior_saving", "essential_rise", "sequence_length"):
+            self.assertIn(name, page.split("All options")[0])  # among those that differ from the defaults
 
     def write_log(self, text):
         run = self.folder / "run"
