@@ -87,16 +87,17 @@ void CheckOut(const ExportCommand& flags) {
 
 struct Source {
   ModelSource model;
-  std::optional<Adapter> adapter;
+  std::optional<EmbeddedAdapter> adapter;
 };
 
 Source OpenSource(const ExportCommand& flags) {
   Source source = {OpenModelSource(flags.paths.model), {}};
   if (!flags.paths.adapter.empty()) {
-    source.adapter = ReadAdapter(flags.paths.adapter);
-    CheckAdapterBelongs(source.adapter->config, source.model.config, source.model.fingerprint, flags.paths.adapter);
+    source.adapter = EmbeddedAdapter{ReadAdapter(flags.paths.adapter), false, {}};
+    CheckAdapterBelongs(source.adapter->adapter.config, source.model.config, source.model.fingerprint,
+                        flags.paths.adapter);
   } else if (source.model.gguf && HasEmbeddedAdapter(*source.model.gguf)) {
-    source.adapter = ReadEmbeddedAdapter(*source.model.gguf).adapter;
+    source.adapter = ReadEmbeddedAdapter(*source.model.gguf);
   }
   return source;
 }
@@ -130,15 +131,15 @@ Json ExportModel(const ExportCommand& flags, const Source& source) {
     ThrowIfInterrupted();
     bar.Update(done >> 20, total >> 20, "MiB");
   };
-  if (gates && !source.adapter->config.self_test.token_ids.empty()) {
+  if (gates && !source.adapter->adapter.config.self_test.token_ids.empty()) {
     options.check = [&](const std::string& path, const WrittenModel& written) {
       if (written.requantized) CheckSelfTest(path, flags);
     };
   }
-  const bool deltas = source.adapter && source.adapter->config.lora_rank > 0;
-  const WrittenModel written =
-      WriteModel(source.model, deltas ? MergeDeltas(*source.adapter, source.model, flags.paths.adapter) : nullptr,
-                 options, flags.out);
+  const bool deltas = source.adapter && source.adapter->adapter.config.lora_rank > 0;
+  const WrittenModel written = WriteModel(
+      source.model, deltas ? MergeDeltas(source.adapter->adapter, source.model, flags.paths.adapter) : nullptr, options,
+      flags.out);
   bar.Clear();
   return {{"type", flags.type},     {"tensors", written.tensors},
           {"bytes", written.bytes}, {"deltas_merged", deltas},
@@ -146,8 +147,8 @@ Json ExportModel(const ExportCommand& flags, const Source& source) {
 }
 
 Json ExportPeft(const ExportCommand& flags, const Source& source) {
-  const std::string& trained_on = source.adapter->config.base_model_name;
-  const uint64_t bytes = WritePeft(*source.adapter, source.model,
+  const std::string& trained_on = source.adapter->adapter.config.base_model_name;
+  const uint64_t bytes = WritePeft(source.adapter->adapter, source.model,
                                    flags.base_name.empty() ? trained_on : flags.base_name, !flags.no_gates, flags.out);
   return {{"bytes", bytes}, {"gates", !flags.no_gates}};
 }

@@ -36,6 +36,7 @@ EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file) {
       config, origin, [&](const std::string& name) { return file.FindTensor(std::string(kPrefix) + name); }, names,
       file.origin());
   embedded.requantized = file.GetBool(kRequantizedKey, false);
+  embedded.merged_deltas = file.GetString(kDeltasKey, "");
   return embedded;
 }
 
@@ -46,16 +47,18 @@ void DropDeltas(Adapter* adapter) {
   adapter->config.lora_targets.clear();
 }
 
-void EmbedAdapter(const Adapter& adapter, bool requantized, GgufWriter* writer) {
-  const AdapterConfig& whole = adapter.config;
+void EmbedAdapter(const EmbeddedAdapter& embedded, GgufWriter* writer) {
+  const AdapterConfig& whole = embedded.adapter.config;
+  std::string merged = embedded.merged_deltas;
   if (whole.lora_rank > 0) {
-    writer->SetString(kDeltasKey, fmt::format("rank {}, alpha {:g}, {}", whole.lora_rank, whole.lora_alpha,
-                                              fmt::join(whole.lora_targets, " ")));
+    merged += fmt::format("{}rank {}, alpha {:g}, {}", merged.empty() ? "" : "; ", whole.lora_rank, whole.lora_alpha,
+                          fmt::join(whole.lora_targets, " "));
   }
-  Adapter rest = adapter;
+  Adapter rest = embedded.adapter;
   DropDeltas(&rest);
   writer->SetString(kConfigKey, AdapterConfigJson(rest.config));
-  writer->SetBool(kRequantizedKey, requantized);
+  writer->SetBool(kRequantizedKey, embedded.requantized);
+  if (!merged.empty()) writer->SetString(kDeltasKey, merged);
   for (const auto& [name, tensor] : rest.tensors) {
     writer->AddTensor(std::string(kPrefix) + name, DType::kF32, tensor.shape,
                       std::as_bytes(std::span<const float>(tensor.values)));

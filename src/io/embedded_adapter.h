@@ -20,6 +20,7 @@ namespace gateskip {
 struct EmbeddedAdapter {
   Adapter adapter;
   bool requantized = false;
+  std::string merged_deltas;  // of earlier merges
 };
 
 bool HasEmbeddedAdapter(const GgufFile& file);
@@ -28,8 +29,8 @@ EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file);
 // Whether this metadata key or tensor belongs to an embedded adapter.
 bool IsEmbeddedName(std::string_view name);
 
-// `adapter`: its deltas are left out, since they are in the weights.
-void EmbedAdapter(const Adapter& adapter, bool requantized, GgufWriter* writer);
+// The adapter's deltas are left out, since they are in the weights.
+void EmbedAdapter(const EmbeddedAdapter& embedded, GgufWriter* writer);
 
 // Whether a tensor of an adapter is part of a delta: "blk.{l}.{matrix}.lora_a" or ".lora_b".
 bool IsDelta(std::string_view name);

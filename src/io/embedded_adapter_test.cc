@@ -20,7 +20,7 @@ std::shared_ptr<const GgufFile> Open(const std::vector<std::byte>& bytes) { retu
 std::vector<std::byte> Embedded(const Adapter& adapter, bool requantized = false) {
   GgufWriter writer;
   writer.SetString("general.architecture", "toy");
-  EmbedAdapter(adapter, requantized, &writer);
+  EmbedAdapter({adapter, requantized, "earlier"}, &writer);
   return writer.Serialize();
 }
 
@@ -32,6 +32,7 @@ TEST(EmbeddedAdapter, ComesBackWithoutItsDeltas) {
     ASSERT_TRUE(HasEmbeddedAdapter(*file));
     const EmbeddedAdapter found = ReadEmbeddedAdapter(*file);
     EXPECT_TRUE(found.requantized);
+    EXPECT_TRUE(found.merged_deltas.starts_with("earlier; rank 1, alpha ")) << found.merged_deltas;
     EXPECT_EQ(found.adapter.config.lora_rank, 0);
     EXPECT_TRUE(found.adapter.config.lora_targets.empty());
     AdapterConfig config = adapter.config;
@@ -73,7 +74,7 @@ TEST(EmbeddedAdapter, DamageIsRefused) {
     ExpectError([&] { ReadEmbeddedAdapter(*file); }, code, words);
   };
   const auto embed = [](const Adapter& adapter) {
-    return [&adapter](GgufWriter* writer) { EmbedAdapter(adapter, false, writer); };
+    return [&adapter](GgufWriter* writer) { EmbedAdapter({adapter, false, {}}, writer); };
   };
   const std::string name = "blk.0.attn.gate.weight";
 
@@ -103,7 +104,7 @@ TEST(EmbeddedAdapter, DamageIsRefused) {
          ErrorCode::kLimitExceeded, "at most");
   expect(
       [&](GgufWriter* writer) {
-        EmbedAdapter(whole, false, writer);
+        EmbedAdapter({whole, false, {}}, writer);
         writer->AddTensor("gateskip.extra", DType::kF32, {1}, std::as_bytes(std::span<const float, 1>({0.0F})));
       },
       ErrorCode::kCorruptData, "tensor extra");

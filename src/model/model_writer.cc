@@ -96,7 +96,7 @@ DType Writer::TypeFor(const TensorView& tensor, bool updated) const {
     return *options_.dtype;
   }
   if (!gguf) return IsFloat(tensor.dtype) ? tensor.dtype : DType::kF16;
-  return updated && !CanQuantize(tensor.dtype) ? DType::kQ8_0 : tensor.dtype;
+  return updated && !IsFloat(tensor.dtype) ? DType::kQ8_0 : tensor.dtype;
 }
 
 void Writer::Add(Plan plan) {
@@ -201,7 +201,11 @@ WrittenModel Writer::WriteGguf(const std::string& path) {
     writer.AddTensor(plan.name, plan.dtype, plan.from->shape,
                      [this, &plan](const ByteSink& sink) { Send(plan, sink); });
   }
-  if (options_.adapter != nullptr) EmbedAdapter(*options_.adapter, result_.requantized, &writer);
+  if (options_.adapter != nullptr) {
+    EmbeddedAdapter embedded = *options_.adapter;
+    embedded.requantized |= result_.requantized;
+    EmbedAdapter(embedded, &writer);
+  }
   writer.WriteFile(path, [this](const std::string& temporary) {
     if (options_.check) options_.check(temporary, result_);
   });
@@ -286,10 +290,10 @@ void Writer::WriteShards(const fs::path& directory) {
 }
 
 void Writer::WriteHubAdapter(const fs::path& directory) const {
-  Adapter adapter = *options_.adapter;
+  Adapter adapter = options_.adapter->adapter;
   DropDeltas(&adapter);
   adapter.config.base_fingerprint = HubDirectory::Open(directory.string())->Fingerprint();
-  if (result_.requantized) adapter.config.self_test = {};
+  if (result_.requantized || options_.adapter->requantized) adapter.config.self_test = {};
   WriteAdapter(adapter, (directory / kAdapterDirectory).string(), /*half_precision=*/false);
 }
 

@@ -13,7 +13,7 @@
 #include <span>
 #include <string>
 
-#include "io/adapter.h"
+#include "io/embedded_adapter.h"
 #include "model/model_source.h"
 
 namespace gateskip {
@@ -36,10 +36,10 @@ struct WrittenModel {
 struct WriteModelOptions {
   ModelFormat format = ModelFormat::kGguf;
   // Of the matrices (CanQuantize; kF32, kF16 or kBF16 for safetensors, norms too). None: every tensor keeps its type,
-  // bit for bit without an update; where that cannot be, changed blocks gateskip has no quantiser for become Q8_0, and
-  // blocks become F16 in safetensors.
+  // bit for bit without an update, but for these: changed tensors of blocks become Q8_0, since a second rounding to 4
+  // bits costs more than the deltas are worth (docs/export.md), and in safetensors all blocks become F16.
   std::optional<DType> dtype;
-  const Adapter* adapter = nullptr;                                // GGUF only: embedded, without its deltas
+  const EmbeddedAdapter* adapter = nullptr;
   uint64_t max_shard_bytes = 5'000'000'000;                        // of a safetensors file
   std::function<void(uint64_t done, uint64_t total)> on_progress;  // bytes; may throw to give up
   // GGUF only: gets the path of the complete file before it is in place, and may refuse it by throwing.
