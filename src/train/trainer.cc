@@ -103,6 +103,22 @@ void Trainer::Step(double seconds_so_far) {
        {"tokens", tokens_},
        {"seconds", seconds_so_far + seconds},
        {"bad_steps", guard_.total()}});
+  if (EventFile* events = Events()) {
+    events->Scalar("loss/train", step_, result.loss);
+    events->Scalar("loss/kl", step_, result.kl);
+    events->Scalar("loss/nll", step_, result.nll);
+    events->Scalar("optimizer/rate", step_, rate);
+    events->Scalar("optimizer/gradient_norm", step_, norm);
+    events->Scalar("optimizer/bad_steps", step_, guard_.total());
+    events->Scalar("saving/requested", step_, result.requested);
+    events->Scalar("saving/realised", step_, result.realised);
+    events->Scalar("speed/tokens_per_second", step_, speed);
+  }
+}
+
+EventFile* Trainer::Events() {
+  if (options_.tensorboard && !events_) events_ = std::make_unique<EventFile>(options_.run_directory, step_);
+  return events_.get();
 }
 
 MicroStepResult Trainer::ForwardBackward() {
@@ -137,10 +153,19 @@ void Trainer::LogBranches() {
   if (branches_.count == 0) return;
   Json run_share = Json::array();
   Json gate_mean = Json::array();
+  std::vector<float> shares;
+  std::vector<float> means;
   for (size_t b = 0; b < branches_.run_share.size(); ++b) {
     run_share.push_back(branches_.run_share[b] / branches_.count);
     const int n = branches_.gate_count[b];
     gate_mean.push_back(n > 0 ? Json(branches_.gate_mean[b] / n) : Json());
+    shares.push_back(run_share.back().get<float>());
+    if (n > 0) means.push_back(gate_mean.back().get<float>());
+  }
+  if (EventFile* events = Events()) {
+    events->Histogram("branches/run_share", step_, shares);
+    events->Histogram("branches/gate_mean", step_, means);
+    events->Flush();
   }
   Log({{"event", "branches"}, {"step", step_}, {"run_share", run_share}, {"gate_mean", gate_mean}});
   branches_ = {};
@@ -156,7 +181,6 @@ void Trainer::Evaluate() {
       best_loss_ = loss;
       best_step_ = step_;
     }
-    observer_.OnEvaluation(e);
     Log({{"event", "eval"},
          {"step", step_},
          {"tokens", tokens_},
@@ -164,6 +188,14 @@ void Trainer::Evaluate() {
          {"budgets", e.budgets},
          {"nll", e.nll},
          {"net_saving", e.net_saving}});
+    if (EventFile* events = Events()) {
+      events->Scalar("heldout/nll_ungated", step_, e.base_nll);
+      for (size_t i = 0; i < e.budgets.size(); ++i) {
+        events->Scalar(fmt::format("heldout/nll_{:g}", e.budgets[i] * 100), step_, e.nll[i]);
+      }
+      events->Flush();
+    }
+    observer_.OnEvaluation(e);
     if (better && step_ > 0 && step_ < options_.steps && step_ % options_.checkpoint_every != 0) SaveOrGoOn();
   }
   WriteSamples();
@@ -177,8 +209,8 @@ void Trainer::WriteSamples() {
         options_.sample_budget > 0 ? curve_.At(options_.sample_budget) : -std::numeric_limits<double>::infinity();
     const std::string text =
         GreedyContinuation(*model_, *tokenizer_, prompt, options_.sample_tokens, options_.sequence_length, threshold);
-    observer_.OnSample(step_, options_.sample_budget, prompt, text);
     Log({{"event", "sample"}, {"step", step_}, {"budget", options_.sample_budget}, {"prompt", prompt}, {"text", text}});
+    observer_.OnSample({step_, options_.sample_budget, prompt, text});
   }
 }
 

@@ -57,6 +57,17 @@ at::Device DeviceOf(const std::string& name) {
   }
 }
 
+// Names of the options that are not what this version's default is.
+Json ChangedOptions(const TrainOptions& options) {
+  const Json defaults = ResultOptionsJson(TrainOptions());
+  const Json values = ResultOptionsJson(options);
+  Json changed = Json::array();
+  for (const auto& [name, value] : values.items()) {
+    if (value != defaults.at(name)) changed.push_back(name);
+  }
+  return changed;
+}
+
 // NaN (not known yet) has no form in JSON.
 Json OrNull(const std::vector<double>& values) {
   Json out = Json::array();
@@ -212,7 +223,10 @@ void Trainer::StartFresh() {
   cost_ = std::make_unique<CostModel>(DimsOf(c), model_->config());
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
-  start.update({{"data_sha256", data_->sha256()}, {"options", ResultOptionsJson(options_)}});
+  start.update({{"model", c.name},
+                {"data_sha256", data_->sha256()},
+                {"options", ResultOptionsJson(options_)},
+                {"changed", ChangedOptions(options_)}});
   Log(start);
   Log(DataEvent());
   InitialThresholds();
