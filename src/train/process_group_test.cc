@@ -166,6 +166,17 @@ TEST(ProcessGroup, APauseIsNoDeath) {
   }
 }
 
+TEST(ProcessGroup, RanksThatWereAllStoppedForLongDoNotBlameEachOther) {
+  TempDirectory folder;
+  RankProcesses ranks(3, folder.path(), RANK_WORKER, {"agree"});
+  WaitReady(ranks);
+  for (int rank = 0; rank < 3; ++rank) ranks.Signal(rank, SIGSTOP);
+  std::this_thread::sleep_for(Seconds(1.5 * kTimeOut));
+  for (int rank = 0; rank < 3; ++rank) ranks.Signal(rank, SIGCONT);
+  std::this_thread::sleep_for(Seconds(1));
+  for (int rank = 0; rank < 3; ++rank) EXPECT_FALSE(ranks.Poll(rank)) << ReadBack(ranks.ErrorPath(rank));
+}
+
 // Sockets that process `pid` listens on: local addresses as /proc/net/tcp has them ("0100007F:8235").
 std::set<std::string> Listeners(pid_t pid) {
   std::set<std::string> inodes;

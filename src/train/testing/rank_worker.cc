@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rank for process_group_test: `rank_worker laws BUCKET_BYTES` checks what every call promises and prints a digest of
-// all results; `rank_worker loop` works until it is ended; `rank_worker differ` brings other options than the others.
+// all results; `rank_worker loop` sums and `rank_worker agree` votes until it is ended; `rank_worker differ` brings
+// other options than the others.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -130,15 +131,24 @@ void Loop(ProcessGroup& group) {
   }
 }
 
+// Values only: c10d's own clock goes on while a process is stopped, the channel's does not.
+void Agree(ProcessGroup& group) {
+  fmt::print("ready\n");
+  std::fflush(stdout);
+  while (group.AgreeAll("whether to go on", true)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
 int Main(const std::string& mode, const std::string& bucket) {
   ProcessGroupOptions options;
-  options.times = mode == "loop" ? kShort : kLong;
+  options.times = mode == "loop" || mode == "agree" ? kShort : kLong;
   if (!bucket.empty()) std::from_chars(bucket.data(), bucket.data() + bucket.size(), options.bucket_bytes);
   const auto group = ProcessGroup::FromEnvironment(options);
   if (mode == "laws") {
     Laws(*group);
   } else if (mode == "loop") {
     Loop(*group);
+  } else if (mode == "agree") {
+    Agree(*group);
   } else {
     group->RequireSame("options", group->rank() == 1 ? "others" : "the same");
   }
