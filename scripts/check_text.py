@@ -29,8 +29,10 @@ STYLE = [
     ("std::stoi and its kin (use ParseInt of the flags, or from_chars)", re.compile(r"\bstd::sto[a-z]+\("), CPP, set()),
     ("assert (vanishes in release; use GS_CHECK)", re.compile(r"(?<!\w)assert\("), CPP, set()),
     ("abort or terminate", re.compile(r"(?<![\w.>])(?:abort|terminate)\("), CPP, set()),
-    # A second Ctrl-C leaves at once, from a signal handler.
-    ("exit (return from main)", re.compile(r"(?<![\w.>])(?:_|quick_)?[eE]xit\("), CPP, {"apps/interrupt.cc"}),
+    # A second Ctrl-C leaves at once, from a signal handler; a rank whose run failed must not hang in a call that does not
+    # come back; a child that cannot become a rank.
+    ("exit (return from main)", re.compile(r"(?<![\w.>])(?:_|quick_)?[eE]xit\("), CPP,
+     {"apps/interrupt.cc", "apps/train_launch.cc", "src/train/rank_channel.cc"}),
     ("torch::load (runs what it reads)", re.compile(r"torch::load\b"), CPP, set()),
 ]
 

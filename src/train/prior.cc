@@ -102,7 +102,9 @@ void ZScore(std::vector<double>& values, const std::vector<bool>& used) {
 
 namespace {
 
-// Sums over rows of [1, h] and of the branch's output, from which every moment of the regression follows.
+// Sums over rows from which every moment of the regression follows. Products of a batch are f32 (LibTorch's f64 ones
+// may be a hundred times slower), their sums f64: against the ridge, 1e-2 of the diagonal, a rounding of 1e-6 is
+// nothing.
 struct Moments {
   Tensor hh, hy;  // [d, d]
   Tensor h_sum, y_sum;
@@ -110,16 +112,13 @@ struct Moments {
 };
 
 void AddRows(Moments& m, const Tensor& h, const Tensor& y) {
-  if (m.rows == 0) {
-    m.hh = at::zeros({h.size(1), h.size(1)}, h.options());
-    m.hy = at::zeros({h.size(1), y.size(1)}, h.options());
-    m.h_sum = at::zeros({h.size(1)}, h.options());
-    m.y_sum = at::zeros({y.size(1)}, h.options());
-  }
-  m.hh.addmm_(h.t(), h);
-  m.hy.addmm_(h.t(), y);
-  m.h_sum += h.sum(0);
-  m.y_sum += y.sum(0);
+  const auto add = [&](Tensor& sum, const Tensor& part) {
+    sum = sum.defined() ? sum + part.to(at::kDouble) : part.to(at::kDouble);
+  };
+  add(m.hh, at::mm(h.t(), h));
+  add(m.hy, at::mm(h.t(), y));
+  add(m.h_sum, h.sum(0, false, at::kDouble));
+  add(m.y_sum, y.sum(0, false, at::kDouble));
   m.rows += h.size(0);
 }
 
@@ -137,10 +136,11 @@ void FitFromMoments(const Moments& m, int rank, double relative_ridge, BranchPar
   const Tensor ridge =
       at::eye(covariance.size(0), covariance.options()) * (relative_ridge * covariance.diagonal().mean());
   const Tensor w = at::cholesky_solve(cross, at::linalg_cholesky(covariance + ridge));
-  const Tensor fitted = at::mm(w.t(), at::mm(covariance, w));
-  const Tensor vectors = std::get<1>(at::linalg_eigh(fitted));  // ascending eigenvalues
-  const Tensor top = vectors.slice(1, vectors.size(1) - rank);  // [d, rank]
-  const Tensor down = at::mm(w, top).t();                       // [rank, d]
+  const Tensor w32 = w.to(at::kFloat);
+  const Tensor fitted = at::mm(w32.t(), at::mm(covariance.to(at::kFloat), w32));
+  const Tensor vectors = std::get<1>(at::linalg_eigh(fitted.to(at::kDouble)));  // ascending eigenvalues
+  const Tensor top = vectors.slice(1, vectors.size(1) - rank);                  // [d, rank]
+  const Tensor down = at::mm(w, top).t();                                       // [rank, d]
   // The norms of the two factors are evened out, so that one learning rate suits both.
   const Tensor balance = down.norm(2, 1).clamp_min(1e-12).sqrt();  // [rank]
   p.skip_down.copy_(down / balance.unsqueeze(1));
@@ -162,7 +162,7 @@ void FitSkipPaths(GatedModel& model, const std::vector<TokenBatch>& batches, dou
     const Tensor rows = at::nonzero(position >= model.config().always_run_positions).reshape({-1});
     const auto add = [&](int b, const Tensor&, const Tensor& h, const Tensor& out) {
       if (!model.branch(b).skip_bias.defined()) return;
-      const auto picked = [&](const Tensor& x) { return x.index_select(0, rows.to(x.device())).to(at::kDouble); };
+      const auto picked = [&](const Tensor& x) { return x.index_select(0, rows.to(x.device())).to(at::kFloat); };
       AddRows(moments[static_cast<size_t>(b)], picked(h), picked(out));
     };
     model.ForwardFrom(model.Embed(batch.tokens, true), 0, batch, Decisions(), true, nullptr, add);

@@ -342,7 +342,12 @@ void Trainer::Restore(const SavedCheckpoint& checkpoint) {
 bool Trainer::Resume() {
   const auto checkpoint =
       OpenNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
-  if (!checkpoint) return false;
+  if (!checkpoint) {
+    if (!HasCheckpoints(options_.run_directory)) return false;
+    Fail(ErrorCode::kCorruptData,
+         "[{}] checkpoints: expected a valid one to resume from, found damaged ones alone; remove them to start anew",
+         options_.run_directory);
+  }
   try {
     Restore(*checkpoint);
   } catch (const Json::exception& e) {
