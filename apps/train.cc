@@ -17,6 +17,7 @@
 #include "terminal.h"
 #include "train/config_file.h"
 #include "train_console.h"
+#include "train_launch.h"
 #include "train_module.h"
 
 namespace gateskip::cli {
@@ -30,6 +31,7 @@ struct TrainCommand {
   std::string preset;
   std::string config;
   bool print_config = false;
+  int num_ranks = 1;
   bool json = false;
 };
 
@@ -63,6 +65,11 @@ int Run(const TrainCommand& flags) {
   }
   RequirePaths(options);
   ValidateTrainOptions(options);
+  if (flags.num_ranks > 1) {
+    if (!IsRank())
+      return LaunchRanks({.num_ranks = flags.num_ranks, .command = {}, .kill_after = options.rank_time_out});
+    options.threads = ThreadsPerRank(options.threads, flags.num_ranks);
+  }
   std::atomic<bool> cancelled{false};
   const InterruptFlag guard(cancelled);
   TrainConsole console(options, flags.json, cancelled);
@@ -158,6 +165,9 @@ void AddTrain(CLI::App& app, Command& command) {
   sub->add_flag("--print-config", flags->print_config, "Print the resulting configuration as TOML and exit")
       ->group("Configuration");
   AddOptions(*sub, flags, defaults);
+  AddInt(*sub, "--nproc", &flags->num_ranks, 1, 256,
+         "Processes of this host that train together, the threads divided among them")
+      ->group("Model");
   sub->add_flag("--json", flags->json, "Print one JSON object per step on stdout")->group("Output");
   sub->footer(
       "SIGINT and SIGTERM end the run with a checkpoint; --resume continues as if it had not stopped.\n"

@@ -486,4 +486,28 @@ Tensor RowKl(const Tensor& student, const Tensor& teacher) {
   return kl;
 }
 
+Tensor TransposedProduct(const Tensor& a, const Tensor& b) {
+  if (!a.is_cpu()) return at::mm(a.t(), b);
+  // Padded to whole tiles.
+  const auto pad = [](const Tensor& x, size_t tile) {
+    const auto t = static_cast<int64_t>(tile);
+    const int64_t wanted = (x.size(1) + t - 1) / t * t;
+    return at::constant_pad_nd(x, {0, wanted - x.size(1)}).contiguous();
+  };
+  const Tensor left = pad(a, kTileRows);
+  const Tensor right = pad(b, kTileCols);
+  Tensor out = at::empty({left.size(1), right.size(1)}, at::kFloat);
+  const size_t m = Cols(left);
+  const size_t n = Cols(right);
+  at::parallel_for(0, static_cast<int64_t>(m / kTileRows), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin) * kTileRows; i < static_cast<size_t>(end) * kTileRows; i += kTileRows) {
+      for (size_t j = 0; j < n; j += kTileCols) {
+        TransposedProductTile(left.data_ptr<float>() + i, m, right.data_ptr<float>() + j, n,
+                              static_cast<size_t>(left.size(0)), out.data_ptr<float>() + i * n + j, n);
+      }
+    }
+  });
+  return out.slice(0, 0, a.size(1)).slice(1, 0, b.size(1)).contiguous();
+}
+
 }  // namespace gateskip::train

@@ -62,6 +62,9 @@ Tensor DistillLoss(const Tensor& student, const Tensor& teacher, const Tensor& t
 Tensor RowNll(const Tensor& logits, const Tensor& targets);
 Tensor RowKl(const Tensor& student, const Tensor& teacher);
 
+// A' B of a [rows, m] and b [rows, n], f32, no gradient. LibTorch's own f32 product may be that of a BLAS without SIMD.
+Tensor TransposedProduct(const Tensor& a, const Tensor& b);
+
 // Calls task(begin, end) over contiguous ranges of rows on LibTorch's threads.
 void ForRows(int64_t rows, const std::function<void(int64_t, int64_t)>& task);
 

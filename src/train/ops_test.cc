@@ -62,6 +62,16 @@ TEST(RmsNorm, WorksInTheComputeType) {
   EXPECT_TRUE(SameBits(leaf.grad(), wide.grad().to(at::kBFloat16)));
 }
 
+TEST(TransposedProduct, EqualsThePlainProduct) {
+  for (const auto& [rows, m, n] : {std::tuple{1, 1, 1}, {7, 6, 64}, {33, 13, 65}, {129, 70, 130}}) {
+    const Tensor a = Normal({rows, m}, 50);
+    const Tensor b = Normal({rows, n}, 51);
+    const Tensor expected = at::mm(a.to(at::kDouble).t(), b.to(at::kDouble));
+    // `rows` products and sums, each rounded once; the largest magnitude is at least that of one product.
+    ExpectNear(TransposedProduct(a, b), expected, 2 * rows * 0x1p-24, "product");
+  }
+}
+
 TEST(GateLogit, GradientByWeightAndBiasOnly) {
   const Tensor h = Normal({7, 10}, 6);
   CheckGradients([&](const Inputs& in) { return GateLogit(h, in[0], in[1]); },

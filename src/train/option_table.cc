@@ -97,6 +97,8 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
   t.Value("trained-model", &o.trained_model_path, "Where the base is written if --train-base changed it (GGUF)", "PATH",
           kConduct);
   t.Number("threads", &o.threads, 1, 256, "Threads", kConduct);
+  t.Number("rank-time-out", &o.rank_time_out, 1, 86400,
+           "Seconds after which a rank that does not answer counts as dead", kConduct);
   t.Value("device", &o.device, "cpu, cuda or cuda:N", "NAME");
   t.Value("f32", &o.float32, "Compute in f32 instead of bf16");
   t.Value("activation-checkpointing", &o.activation_checkpointing,
@@ -177,7 +179,7 @@ void AddTraining(TableBuilder& t, TrainOptions& o) {
   t.Number("steps", &o.steps, 0, 1e9, "Optimizer steps");
   t.Number("sequence-length", &o.sequence_length, 2, 1 << 20, "Tokens per sequence");
   t.Number("batch", &o.batch_sequences, 1, 4096, "Sequences per micro-step");
-  t.Number("accumulation", &o.accumulation_steps, 1, 4096, "Micro-steps per optimizer step");
+  t.Number("accumulation", &o.accumulation_steps, 1, 4096, "Micro-steps per optimizer step, of each rank");
   t.Value("decision", Choice(&o.decision_rule, {"threshold", "quantile"}),
           "One running threshold per budget (as the runtime decides), or the paper's quantile per branch and batch");
   t.Value("budget-schedule", Choice(&o.budget_schedule, {"sample", "linear"}),

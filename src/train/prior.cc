@@ -115,8 +115,8 @@ void AddRows(Moments& m, const Tensor& h, const Tensor& y) {
   const auto add = [&](Tensor& sum, const Tensor& part) {
     sum = sum.defined() ? sum + part.to(at::kDouble) : part.to(at::kDouble);
   };
-  add(m.hh, at::mm(h.t(), h));
-  add(m.hy, at::mm(h.t(), y));
+  add(m.hh, TransposedProduct(h, h));
+  add(m.hy, TransposedProduct(h, y));
   add(m.h_sum, h.sum(0, false, at::kDouble));
   add(m.y_sum, y.sum(0, false, at::kDouble));
   m.rows += h.size(0);
@@ -137,7 +137,7 @@ void FitFromMoments(const Moments& m, int rank, double relative_ridge, BranchPar
       at::eye(covariance.size(0), covariance.options()) * (relative_ridge * covariance.diagonal().mean());
   const Tensor w = at::cholesky_solve(cross, at::linalg_cholesky(covariance + ridge));
   const Tensor w32 = w.to(at::kFloat);
-  const Tensor fitted = at::mm(w32.t(), at::mm(covariance.to(at::kFloat), w32));
+  const Tensor fitted = TransposedProduct(w32, TransposedProduct(covariance.to(at::kFloat), w32));  // it is symmetric
   const Tensor vectors = std::get<1>(at::linalg_eigh(fitted.to(at::kDouble)));  // ascending eigenvalues
   const Tensor top = vectors.slice(1, vectors.size(1) - rank);                  // [d, rank]
   const Tensor down = at::mm(w, top).t();                                       // [rank, d]

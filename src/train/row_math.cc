@@ -80,6 +80,21 @@ GS_CLONES void AxpyRow(float a, const float* x, float* y, size_t n) {
   for (size_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
+GS_CLONES void TransposedProductTile(const float* a, size_t a_stride, const float* b, size_t b_stride, size_t rows,
+                                     float* out, size_t out_stride) {
+  float sum[kTileRows][kTileCols] = {};  // registers
+  for (size_t r = 0; r < rows; ++r) {
+    const float* x = a + r * a_stride;
+    const float* y = b + r * b_stride;
+#pragma GCC unroll 6
+    for (size_t i = 0; i < kTileRows; ++i) {
+#pragma omp simd
+      for (size_t j = 0; j < kTileCols; ++j) sum[i][j] += x[i] * y[j];
+    }
+  }
+  for (size_t i = 0; i < kTileRows; ++i) std::copy(sum[i], sum[i] + kTileCols, out + i * out_stride);
+}
+
 GS_CLONES float RmsNormRow(const float* x, const float* weight, float eps, float* out, size_t n) {
   float s = 0.0F;
 #pragma omp simd reduction(+ : s)

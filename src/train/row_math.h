@@ -15,6 +15,11 @@ void NarrowRow(const float* in, uint16_t* out, size_t n);  // f32 -> bf16, neare
 float DotRow(const float* a, const float* b, size_t n);
 void AxpyRow(float a, const float* x, float* y, size_t n);  // y += a x
 
+// One tile of A' B: out[i][j] = sum over rows r of a[r][i] * b[r][j], for kTileRows columns of a and kTileCols of b.
+constexpr size_t kTileRows = 6, kTileCols = 64;
+void TransposedProductTile(const float* a, size_t a_stride, const float* b, size_t b_stride, size_t rows, float* out,
+                           size_t out_stride);
+
 // out = x / rms(x) * weight; returns 1 / rms(x) (arXiv 1910.07467).
 float RmsNormRow(const float* x, const float* weight, float eps, float* out, size_t n);
 void RmsNormBackwardRow(const float* x, const float* weight, float inverse_rms, const float* dout, float* dx, size_t n);

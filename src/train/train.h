@@ -64,7 +64,8 @@ struct TrainOptions {
   std::string trained_model_path;            // GGUF with the trained base weights; needed when train_base names some
   bool resume = false;                       // go on from the newest valid checkpoint of run_directory
   uint64_t seed = 1;
-  int threads = 2;
+  int threads = 2;            // of one rank
+  double rank_time_out = 60;  // s after which a rank that does not answer counts as dead
   std::string device = "cpu";
   bool float32 = false;  // compute in f32 instead of bf16 (norms, softmax and the residual are always f32)
   bool activation_checkpointing = false;  // keep only each layer's input and run the layer again for its gradient
@@ -110,7 +111,7 @@ struct TrainOptions {
   int steps = 1000;
   int sequence_length = 512;
   int batch_sequences = 4;     // per micro-step
-  int accumulation_steps = 1;  // micro-steps per optimizer step
+  int accumulation_steps = 1;  // micro-steps per optimizer step, of each rank
   DecisionRule decision_rule = DecisionRule::kThreshold;
   BudgetSchedule budget_schedule = BudgetSchedule::kSample;
   double min_budget = 0.05;

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "train/samples.h"
+#include "train/step_exchange.h"
 
 namespace gateskip::train {
 namespace {
@@ -34,8 +35,9 @@ TrainOutcome Trainer::Run() {
   if (step_ == 0) Evaluate();
   const auto start = std::chrono::steady_clock::now();
   while (step_ < options_.steps && !NotBetterForLong()) {
-    if (observer_.Cancelled()) {
+    if (!group_->AgreeAll("whether to go on", !observer_.Cancelled())) {
       Save();
+      group_->Leave();
       return TrainOutcome::kCancelled;
     }
     Step(SecondsSince(start));
@@ -44,11 +46,12 @@ TrainOutcome Trainer::Run() {
     if (step_ % options_.checkpoint_every == 0 && step_ < options_.steps) SaveOrGoOn();
   }
   if (step_ < options_.steps) {
-    observer_.OnMessage(fmt::format("stopped early: no better held-out loss since step {}", best_step_));
+    Say(fmt::format("stopped early: no better held-out loss since step {}", best_step_));
   }
   Evaluate();
   if (options_.steps > 0) SaveOrGoOn();
-  WriteFinalAdapter();
+  if (is_main()) WriteFinalAdapter();
+  group_->Leave();
   return TrainOutcome::kFinished;
 }
 
@@ -56,6 +59,7 @@ void Trainer::Step(double seconds_so_far) {
   const auto start = std::chrono::steady_clock::now();
   const double rate = LearningRateAt(options_, step_);
   const MicroStepResult result = ForwardBackward();
+  // On every rank the same: the gradients are.
   const double norm =
       std::isfinite(result.loss) ? optimizer_->GradientNorm() : std::numeric_limits<double>::quiet_NaN();
   const std::string refusal = guard_.Refuses(result.loss, norm);
@@ -80,16 +84,17 @@ void Trainer::Step(double seconds_so_far) {
   const double seconds = SecondsSince(start);
   const double speed = static_cast<double>(step_tokens) / seconds;
   average_rate_ = average_rate_ == 0 ? speed : 0.95 * average_rate_ + 0.05 * speed;
-  observer_.OnStep({.step = step_,
-                    .steps = options_.steps,
-                    .loss = result.loss,
-                    .learning_rate = rate,
-                    .gradient_norm = norm,
-                    .requested_saving = result.requested,
-                    .realised_saving = result.realised,
-                    .tokens_per_second = average_rate_,
-                    .tokens = tokens_,
-                    .bad_steps = guard_.total()});
+  const TrainProgress progress = {.step = step_,
+                                  .steps = options_.steps,
+                                  .loss = result.loss,
+                                  .learning_rate = rate,
+                                  .gradient_norm = norm,
+                                  .requested_saving = result.requested,
+                                  .realised_saving = result.realised,
+                                  .tokens_per_second = average_rate_,
+                                  .tokens = tokens_,
+                                  .bad_steps = guard_.total()};
+  if (is_main()) observer_.OnStep(progress);
   Log({{"event", "step"},
        {"step", step_},
        {"loss", result.loss},
@@ -117,36 +122,45 @@ void Trainer::Step(double seconds_so_far) {
 }
 
 EventFile* Trainer::Events() {
-  if (options_.tensorboard && !events_) events_ = std::make_unique<EventFile>(options_.run_directory, step_);
+  if (is_main() && options_.tensorboard && !events_)
+    events_ = std::make_unique<EventFile>(options_.run_directory, step_);
   return events_.get();
 }
 
 MicroStepResult Trainer::ForwardBackward() {
   const int micro_steps = options_.accumulation_steps;
   const double share = 1.0 / micro_steps;
-  MicroStepResult mean;
-  for (int micro = 0; micro < micro_steps; ++micro) {
+  std::vector<MicroStepResult> own;
+  for (int micro = group_->rank(); micro < micro_steps; micro += group_->size()) {
     const int64_t index = static_cast<int64_t>(step_) * micro_steps + micro;
     const TrainBatch batch = Batch(index * options_.batch_sequences, options_.batch_sequences);
-    const MicroStepResult result = micro_step_->Run(batch, step_, micro, curve_, share);
+    own.push_back(micro_step_->Run(batch, step_, micro, curve_, share));
+  }
+  MicroStepResult mean;
+  for (const MicroStepResult& result : GatherResults(*group_, own, micro_steps)) {
     mean.loss += share * result.loss;
     mean.kl += share * result.kl;
     mean.nll += share * result.nll;
     mean.requested += share * result.requested;
     mean.realised += share * result.realised;
     mean.thresholds.insert(mean.thresholds.end(), result.thresholds.begin(), result.thresholds.end());
-    if (!std::isfinite(result.loss)) return mean;
-    AddTo(branches_.run_share, result.run_share);
-    branches_.gate_mean.resize(result.gate_mean.size(), 0.0);
-    branches_.gate_count.resize(result.gate_mean.size(), 0);
-    for (size_t b = 0; b < result.gate_mean.size(); ++b) {
-      if (std::isnan(result.gate_mean[b])) continue;
-      branches_.gate_mean[b] += result.gate_mean[b];
-      ++branches_.gate_count[b];
-    }
-    ++branches_.count;
+    CountBranches(result);
   }
+  if (std::isfinite(mean.loss)) SumGradients(*group_, model_->parameters());
   return mean;
+}
+
+void Trainer::CountBranches(const MicroStepResult& result) {
+  if (result.run_share.empty() || !std::isfinite(result.loss)) return;
+  AddTo(branches_.run_share, result.run_share);
+  branches_.gate_mean.resize(result.gate_mean.size(), 0.0);
+  branches_.gate_count.resize(result.gate_mean.size(), 0);
+  for (size_t b = 0; b < result.gate_mean.size(); ++b) {
+    if (std::isnan(result.gate_mean[b])) continue;
+    branches_.gate_mean[b] += result.gate_mean[b];
+    ++branches_.gate_count[b];
+  }
+  ++branches_.count;
 }
 
 void Trainer::LogBranches() {
@@ -172,33 +186,42 @@ void Trainer::LogBranches() {
 }
 
 void Trainer::Evaluate() {
-  if (evaluator_) {
-    const TrainEvaluation e = evaluator_->Run(step_);
-    const double loss = std::accumulate(e.nll.begin(), e.nll.end(), 0.0) / static_cast<double>(e.nll.size());
+  if (!options_.heldout_sources.empty()) {
+    double loss = 0;
+    TrainEvaluation e;
+    if (is_main()) {
+      e = evaluator_->Run(step_);
+      loss = std::accumulate(e.nll.begin(), e.nll.end(), 0.0) / static_cast<double>(e.nll.size());
+    }
+    loss = group_->AllGather("an evaluation", std::vector<double>{loss})[0][0];
     const bool better = loss < best_loss_;
     not_better_ = better ? 0 : not_better_ + 1;
     if (better) {
       best_loss_ = loss;
       best_step_ = step_;
     }
-    Log({{"event", "eval"},
-         {"step", step_},
-         {"tokens", tokens_},
-         {"base_nll", e.base_nll},
-         {"budgets", e.budgets},
-         {"nll", e.nll},
-         {"net_saving", e.net_saving}});
-    if (EventFile* events = Events()) {
-      events->Scalar("heldout/nll_ungated", step_, e.base_nll);
-      for (size_t i = 0; i < e.budgets.size(); ++i) {
-        events->Scalar(fmt::format("heldout/nll_{:g}", e.budgets[i] * 100), step_, e.nll[i]);
-      }
-      events->Flush();
-    }
-    observer_.OnEvaluation(e);
+    if (is_main()) Report(e);
     if (better && step_ > 0 && step_ < options_.steps && step_ % options_.checkpoint_every != 0) SaveOrGoOn();
   }
-  WriteSamples();
+  if (is_main()) WriteSamples();
+}
+
+void Trainer::Report(const TrainEvaluation& e) {
+  Log({{"event", "eval"},
+       {"step", step_},
+       {"tokens", tokens_},
+       {"base_nll", e.base_nll},
+       {"budgets", e.budgets},
+       {"nll", e.nll},
+       {"net_saving", e.net_saving}});
+  if (EventFile* events = Events()) {
+    events->Scalar("heldout/nll_ungated", step_, e.base_nll);
+    for (size_t i = 0; i < e.budgets.size(); ++i) {
+      events->Scalar(fmt::format("heldout/nll_{:g}", e.budgets[i] * 100), step_, e.nll[i]);
+    }
+    events->Flush();
+  }
+  observer_.OnEvaluation(e);
 }
 
 bool Trainer::NotBetterForLong() const { return options_.early_stop > 0 && not_better_ >= options_.early_stop; }
@@ -214,7 +237,12 @@ void Trainer::WriteSamples() {
   }
 }
 
+void Trainer::Say(const std::string& message) const {
+  if (is_main()) observer_.OnMessage(message);
+}
+
 void Trainer::Log(const Json& event) {
+  if (!is_main()) return;
   const std::string path = (std::filesystem::path(options_.run_directory) / "log.jsonl").string();
   std::ofstream out(path, std::ios::app);
   out << event.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The training loop: one object per run, from the base file to the adapter directory. trainer.cc is the loop;
-// trainer_state.cc is how it starts, is saved and comes back.
+// The training loop: one object per run and rank, from the base file to the adapter directory. trainer.cc is the loop;
+// trainer_state.cc is how it starts, is saved and comes back. Of several ranks all train, and rank 0 alone fits,
+// measures, evaluates, writes and talks (docs/training_distributed.md).
 #pragma once
 
 #include <memory>
@@ -18,6 +19,7 @@
 #include "train/gated_model.h"
 #include "train/micro_step.h"
 #include "train/optimizer.h"
+#include "train/process_group.h"
 #include "train/step_guard.h"
 #include "train/threshold.h"
 #include "train/train.h"
@@ -43,14 +45,18 @@ class Trainer {
   void CreateModel(const AdapterConfig& config);
   std::vector<NamedTensor> TrainedBase() const;
   void StartFresh();
-  void Restore(const SavedCheckpoint& checkpoint);
+  // checkpoint: null on other ranks than 0; all know its state.
+  void Restore(const SavedCheckpoint* checkpoint, const nlohmann::json& state);
   bool Resume();  // false when there is nothing to resume from
   void InitialThresholds();
   TrainBatch Batch(int64_t first_sequence, int64_t count);
 
   void Step(double seconds_so_far);
-  MicroStepResult ForwardBackward();  // adds the gradients of the current step
+  // Adds the gradients of the current step, those of all ranks; returns the means over its micro-steps.
+  MicroStepResult ForwardBackward();
+  void CountBranches(const MicroStepResult& result);
   void Evaluate();
+  void Report(const TrainEvaluation& e);
   bool NotBetterForLong() const;
   void WriteSamples();
   void LogBranches();
@@ -64,8 +70,12 @@ class Trainer {
   nlohmann::json Provenance() const;
   nlohmann::json DataEvent() const;
 
-  TrainOptions options_;
+  bool is_main() const { return group_->rank() == 0; }
+  void Say(const std::string& message) const;
+
+  TrainOptions options_;  // accumulation_steps counts the micro-steps of all ranks
   TrainObserver& observer_;
+  std::unique_ptr<ProcessGroup> group_;
   std::unique_ptr<RunLock> lock_;
   std::shared_ptr<const GgufFile> file_;
   std::shared_ptr<const Tokenizer> tokenizer_;

@@ -13,6 +13,7 @@
 #include "gate/layer_list.h"
 #include "train/option_table.h"
 #include "train/prior.h"
+#include "train/step_exchange.h"
 #include "train/trainer.h"
 
 namespace gateskip::train {
@@ -90,7 +91,12 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
   }
   at::set_num_threads(options_.threads);
   file_ = GgufFile::Open(options_.model_path);
-  lock_ = std::make_unique<RunLock>(options_.run_directory);
+  RankTimes times;
+  times.time_out = options_.rank_time_out;
+  group_ = ProcessGroup::FromEnvironment({.times = times, .cuda = options_.device != "cpu"});
+  if (!group_->warning().empty()) Say(group_->warning());
+  if (is_main()) lock_ = std::make_unique<RunLock>(options_.run_directory);
+  options_.accumulation_steps *= group_->size();
   BuildModel();
 }
 
@@ -101,17 +107,17 @@ TrainBatch Trainer::Batch(int64_t first_sequence, int64_t count) {
 }
 
 void Trainer::BuildModel() {
-  observer_.OnMessage("reading " + options_.model_path);
+  Say("reading " + options_.model_path);
   const at::ScalarType compute = options_.float32 ? at::kFloat : at::kBFloat16;
   base_ = LoadBaseModel(*file_, compute, options_.sequence_length, DeviceOf(options_.device));
   tokenizer_ = Tokenizer::FromGguf(*file_);
   data_ = std::make_unique<TrainData>(options_.sources, *tokenizer_, DataOptionsOf(options_));
   for (const SourceReport& report : data_->reports()) {
-    for (const std::string& line : report.Lines()) observer_.OnMessage(line);
+    for (const std::string& line : report.Lines()) Say(line);
   }
-  observer_.OnMessage(
-      fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
-  if (!options_.resume && HasCheckpoints(options_.run_directory)) {
+  Say(fmt::format("{} sequences of {} tokens per epoch", data_->sequences_per_epoch(), options_.sequence_length));
+  group_->RequireSame("the options, base model and text", OptionsHash());
+  if (is_main() && !options_.resume && HasCheckpoints(options_.run_directory)) {
     Fail(ErrorCode::kInvalidArgument,
          "[{}] run directory: expected one without checkpoints for a new run, found some; pass --resume to go on, or "
          "name another directory",
@@ -135,7 +141,7 @@ Json Trainer::DataEvent() const {
 }
 
 void Trainer::BuildEvaluator() {
-  if (options_.heldout_sources.empty()) return;
+  if (!is_main() || options_.heldout_sources.empty()) return;
   DataOptions data = DataOptionsOf(options_);
   data.seed = 0;
   TrainData heldout(options_.heldout_sources, *tokenizer_, data);
@@ -204,22 +210,27 @@ void Trainer::StartFresh() {
   const ModelConfig& c = base_.config;
   CreateModel(StartConfig());
   Json start = {{"event", "start"}};
-  if (options_.skip_rank >= 0) {
-    observer_.OnMessage("fitting skip paths");
+  if (is_main() && options_.skip_rank >= 0) {
+    Say("fitting skip paths");
     std::vector<TokenBatch> batches;
     for (int i = 0; i < options_.fit_sequences; i += kFitBatch) {
       batches.push_back(Batch(i, std::min(kFitBatch, options_.fit_sequences - i)).tokens);
     }
     FitSkipPaths(*model_, batches, options_.fit_ridge);
   }
-  if (options_.prior) {
-    observer_.OnMessage("measuring the prior");
+  if (is_main() && options_.prior) {
+    Say("measuring the prior");
     const CostModel all_gated(DimsOf(c), model_->config());
     const Prior prior = MeasurePrior(*model_, Batch(options_.fit_sequences, options_.prior_sequences).tokens, all_gated,
-                                     options_, [&](const std::string& m) { observer_.OnMessage(m); });
+                                     options_, [&](const std::string& m) { Say(m); });
     ApplyPrior(*model_, prior);
     start.update({{"rise", prior.rise}, {"score", prior.score}, {"gated", prior.gated}});
   }
+  const Json gated = Json::parse(ShareText(*group_, "the start of training", Json(model_->config().gated).dump()));
+  model_->mutable_config().gated = gated.get<std::vector<bool>>();
+  model_->RemoveUngated();
+  ShareParameters(*group_, model_->parameters());
+  model_->Refresh();
   cost_ = std::make_unique<CostModel>(DimsOf(c), model_->config());
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
@@ -253,6 +264,7 @@ void Trainer::InitialThresholds() {
     if (std::isfinite(exact)) last = exact;
     curve_.Set(i, last);
   }
+  curve_.values() = group_->AllGather("the first thresholds", curve_.values())[0];
 }
 
 std::string Trainer::OptionsHash() const {
@@ -280,6 +292,7 @@ std::string Trainer::StateJson() const {
 }
 
 void Trainer::Save() {
+  if (!is_main()) return;
   Checkpoint checkpoint;
   checkpoint.step = step_;
   checkpoint.state_json = StateJson();
@@ -297,18 +310,18 @@ void Trainer::SaveOrGoOn() {
     Save();
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kIo || options_.on_save_error == OnSaveError::kStop) throw;
-    observer_.OnMessage(fmt::format("checkpoint of step {} failed ({} so far), training goes on: {}", step_,
-                                    ++failed_saves_, e.what()));
+    Say(fmt::format("checkpoint of step {} failed ({} so far), training goes on: {}", step_, ++failed_saves_,
+                    e.what()));
   }
 }
 
-void Trainer::Restore(const SavedCheckpoint& checkpoint) {
-  const Json state = Json::parse(checkpoint.state_json());
+void Trainer::Restore(const SavedCheckpoint* checkpoint, const Json& state) {
+  const int step = state.at("step").get<int>();
   if (state.at("options_hash").get<std::string>() != OptionsHash()) {
     Fail(ErrorCode::kMismatch,
          "[{}] checkpoint of step {}: expected the options, base model and text it was started "
          "with, found others; pass the same ones or start a new run directory",
-         options_.run_directory, checkpoint.step());
+         options_.run_directory, step);
   }
   AdapterConfig config = StartConfig();
   config.gated = state.at("gated").get<std::vector<bool>>();
@@ -317,13 +330,18 @@ void Trainer::Restore(const SavedCheckpoint& checkpoint) {
   optimizer_ = std::make_unique<AdamW>(model_->parameters(), options_);
   micro_step_ = std::make_unique<MicroStep>(*model_, *cost_, options_);
   auto& parameters = model_->parameters();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    FromCheckpoint(checkpoint, parameters[i].name, parameters[i].value);
-    FromCheckpoint(checkpoint, "adam_m." + parameters[i].name, optimizer_->first_moments()[i]);
-    FromCheckpoint(checkpoint, "adam_v." + parameters[i].name, optimizer_->second_moments()[i]);
+  for (size_t i = 0; checkpoint != nullptr && i < parameters.size(); ++i) {
+    FromCheckpoint(*checkpoint, parameters[i].name, parameters[i].value);
+    FromCheckpoint(*checkpoint, "adam_m." + parameters[i].name, optimizer_->first_moments()[i]);
+    FromCheckpoint(*checkpoint, "adam_v." + parameters[i].name, optimizer_->second_moments()[i]);
+  }
+  ShareParameters(*group_, parameters);
+  if (group_->size() > 1) {
+    group_->Broadcast(optimizer_->first_moments(), 0);
+    group_->Broadcast(optimizer_->second_moments(), 0);
   }
   model_->Refresh();
-  step_ = state.at("step").get<int>();
+  step_ = step;
   tokens_ = state.at("tokens").get<int64_t>();
   guard_.SetState(state.at("guard").get<std::vector<double>>());
   optimizer_->set_updates(state.at("updates").get<int64_t>());
@@ -340,21 +358,24 @@ void Trainer::Restore(const SavedCheckpoint& checkpoint) {
 }
 
 bool Trainer::Resume() {
-  const auto checkpoint =
-      OpenNewestCheckpoint(options_.run_directory, [&](const std::string& m) { observer_.OnMessage(m); });
-  if (!checkpoint) {
-    if (!HasCheckpoints(options_.run_directory)) return false;
-    Fail(ErrorCode::kCorruptData,
-         "[{}] checkpoints: expected a valid one to resume from, found damaged ones alone; remove them to start anew",
-         options_.run_directory);
+  std::unique_ptr<SavedCheckpoint> checkpoint;
+  if (is_main()) {
+    checkpoint = OpenNewestCheckpoint(options_.run_directory, [&](const std::string& m) { Say(m); });
+    if (!checkpoint && HasCheckpoints(options_.run_directory)) {
+      Fail(ErrorCode::kCorruptData,
+           "[{}] checkpoints: expected a valid one to resume from, found damaged ones alone; remove them to start anew",
+           options_.run_directory);
+    }
   }
+  const std::string state = ShareText(*group_, "a checkpoint's state", checkpoint ? checkpoint->state_json() : "");
+  if (state.empty()) return false;
   try {
-    Restore(*checkpoint);
+    Restore(checkpoint.get(), Json::parse(state));
   } catch (const Json::exception& e) {
-    Fail(ErrorCode::kCorruptData, "[{}] state of step {}: expected the fields of a checkpoint, found: {}; remove it",
-         options_.run_directory, checkpoint->step(), e.what());
+    Fail(ErrorCode::kCorruptData, "[{}] state of a checkpoint: expected its fields, found: {}; remove it",
+         options_.run_directory, e.what());
   }
-  observer_.OnMessage(fmt::format("resumed at step {}", step_));
+  Say(fmt::format("resumed at step {}", step_));
   return true;
 }
 
@@ -382,7 +403,7 @@ void Trainer::WriteFinalAdapter() {
   adapter.config.realised_net_saving = {0.0};
   adapter.config.training_json = Provenance().dump();
   WriteAdapter(adapter, options_.adapter_directory, true);
-  observer_.OnMessage("adapter written to " + options_.adapter_directory);
+  Say("adapter written to " + options_.adapter_directory);
 }
 
 }  // namespace gateskip::train
