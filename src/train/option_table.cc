@@ -97,8 +97,12 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
   t.Value("trained-model", &o.trained_model_path, "Where the base is written if --train-base changed it (GGUF)", "PATH",
           kConduct);
   t.Number("threads", &o.threads, 1, 256, "Threads", kConduct);
-  t.Number("rank-time-out", &o.rank_time_out, 1, 86400,
-           "Seconds after which a rank that does not answer counts as dead", kConduct);
+  t.Number("rank-time-out", &o.rank_time_out, 1, 3600, "Seconds of silence after which a rank counts as dead",
+           kConduct);
+  t.Number("rank-work-time-out", &o.rank_work_time_out, 1, 86400,
+           "Seconds that ranks wait for one that answers but works", kConduct);
+  t.Number("rank-join-time-out", &o.rank_join_time_out, 1, 86400, "Seconds that the start waits for all ranks",
+           kConduct);
   t.Value("device", &o.device, "cpu, cuda or cuda:N", "NAME");
   t.Value("f32", &o.float32, "Compute in f32 instead of bf16");
   t.Value("activation-checkpointing", &o.activation_checkpointing,

@@ -27,9 +27,9 @@ using ::testing::HasSubstr;
 using testing::RankProcesses;
 using Clock = std::chrono::steady_clock;
 
-// RankTimes of `rank_worker loop`.
+// Of `rank_worker loop` and `rank_worker start`.
 constexpr double kTimeOut = 2;
-constexpr double kJoinTimeOut = 8;
+constexpr double kJoinTimeOut = 3;
 
 Clock::time_point In(double seconds) { return Clock::now() + Seconds(seconds); }
 
@@ -57,7 +57,6 @@ TEST(ProcessGroup, ResultsAreTheSameOnAllRanksInEveryRunAndWithEveryBucketSize) 
   for (const int size : {2, 3}) {
     const std::string first = RunLaws(size, "16777216");
     EXPECT_EQ(first.size(), 65U);
-    EXPECT_EQ(RunLaws(size, "16777216"), first);
     EXPECT_EQ(RunLaws(size, "4000"), first);
   }
   RunLaws(5, "100");
@@ -145,7 +144,7 @@ TEST(ProcessGroup, ARankThatDiesWhileTheyStartEndsTheOthersNamingIt) {
     for (const int signal : {SIGKILL, SIGSTOP}) {
       SCOPED_TRACE(fmt::format("signal {} to rank {}", signal, victim));
       TempDirectory folder;
-      RankProcesses ranks(2, folder.path(), RANK_WORKER, {"loop"});
+      RankProcesses ranks(2, folder.path(), RANK_WORKER, {"start"});
       std::this_thread::sleep_for(std::chrono::milliseconds(20 * victim));
       // Rank 0 counts the join time from its own start, after LibTorch was loaded.
       ExpectSurvivorsEnd(ranks, victim, signal, kJoinTimeOut + kTimeOut + 20);

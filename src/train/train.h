@@ -64,8 +64,12 @@ struct TrainOptions {
   std::string trained_model_path;            // GGUF with the trained base weights; needed when train_base names some
   bool resume = false;                       // go on from the newest valid checkpoint of run_directory
   uint64_t seed = 1;
-  int threads = 2;            // of one rank
-  double rank_time_out = 60;  // s after which a rank that does not answer counts as dead
+  int threads = 2;  // of one rank
+  // Seconds: of silence after which a rank counts as dead; that the others wait for one that answers but works; until
+  // all ranks are there at the start.
+  double rank_time_out = 60;
+  double rank_work_time_out = 1800;
+  double rank_join_time_out = 300;
   std::string device = "cpu";
   bool float32 = false;  // compute in f32 instead of bf16 (norms, softmax and the residual are always f32)
   bool activation_checkpointing = false;  // keep only each layer's input and run the layer again for its gradient

@@ -32,6 +32,15 @@ void AddTo(std::vector<double>& sums, const std::vector<double>& values) {
 }  // namespace
 
 TrainOutcome Trainer::Run() {
+  try {
+    return RunSteps();
+  } catch (const Error& e) {
+    group_->GiveUp(e.what());
+    throw;
+  }
+}
+
+TrainOutcome Trainer::RunSteps() {
   if (step_ == 0) Evaluate();
   const auto start = std::chrono::steady_clock::now();
   while (step_ < options_.steps && !NotBetterForLong()) {

@@ -51,6 +51,7 @@ class Trainer {
   void InitialThresholds();
   TrainBatch Batch(int64_t first_sequence, int64_t count);
 
+  TrainOutcome RunSteps();
   void Step(double seconds_so_far);
   // Adds the gradients of the current step, those of all ranks; returns the means over its micro-steps.
   MicroStepResult ForwardBackward();

@@ -93,6 +93,8 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
   file_ = GgufFile::Open(options_.model_path);
   RankTimes times;
   times.time_out = options_.rank_time_out;
+  times.work_time_out = options_.rank_work_time_out;
+  times.join_time_out = options_.rank_join_time_out;
   group_ = ProcessGroup::FromEnvironment({.times = times, .cuda = options_.device != "cpu"});
   if (!group_->warning().empty()) Say(group_->warning());
   if (is_main()) lock_ = std::make_unique<RunLock>(options_.run_directory);

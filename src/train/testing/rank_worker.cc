@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rank for process_group_test: `rank_worker laws BUCKET_BYTES` checks what every call promises and prints a digest of
-// all results; `rank_worker loop` sums and `rank_worker agree` votes until it is ended; `rank_worker differ` brings
-// other options than the others.
+// all results; `rank_worker loop` sums and `rank_worker agree` votes until it is ended, as does `rank_worker start`,
+// which does not wait for long for the others; `rank_worker differ` brings other options than the others.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -19,7 +19,8 @@ namespace gateskip::train {
 namespace {
 
 // Short, so that the tests of dead ranks are.
-constexpr RankTimes kShort{.time_out = 2, .work_time_out = 30, .join_time_out = 8, .grace = 5};
+constexpr RankTimes kShort{.time_out = 2, .work_time_out = 30, .join_time_out = 60, .grace = 5};
+constexpr RankTimes kShortStart{.time_out = 2, .work_time_out = 30, .join_time_out = 3, .grace = 5};
 constexpr RankTimes kLong{.time_out = 60, .work_time_out = 60, .join_time_out = 60, .grace = 5};
 
 void Expect(bool condition, const std::string& what) {
@@ -140,14 +141,14 @@ void Agree(ProcessGroup& group) {
 
 int Main(const std::string& mode, const std::string& bucket) {
   ProcessGroupOptions options;
-  options.times = mode == "loop" || mode == "agree" ? kShort : kLong;
+  options.times = mode == "start" ? kShortStart : mode == "loop" || mode == "agree" ? kShort : kLong;
   if (!bucket.empty()) std::from_chars(bucket.data(), bucket.data() + bucket.size(), options.bucket_bytes);
   const auto group = ProcessGroup::FromEnvironment(options);
   if (mode == "laws") {
     Laws(*group);
   } else if (mode == "loop") {
     Loop(*group);
-  } else if (mode == "agree") {
+  } else if (mode == "agree" || mode == "start") {
     Agree(*group);
   } else {
     group->RequireSame("options", group->rank() == 1 ? "others" : "the same");
