@@ -99,7 +99,11 @@ TEST(LineChartTest, LabelsAtLineEndsKeepTheirDistance) {
   LineChart chart = OneLine({0, 1}, {0, 1});
   chart.series.clear();
   for (int i = 0; i < 6; ++i) {
-    chart.series.push_back({"s", {{0, 1}, {0, 0.001 * i}}, "blue", ChartStyle::kLine, ChartSeries::Name::kAtEnd});
+    chart.series.push_back({"s",
+                            {{0, 1}, {0, i % 2 == 0 ? 0.001 * i : 1 - 0.001 * i}},
+                            "blue",
+                            ChartStyle::kLine,
+                            ChartSeries::Name::kAtEnd});
   }
   const std::string html = RenderLineChart(chart);
   std::vector<double> tops;
@@ -110,6 +114,7 @@ TEST(LineChartTest, LabelsAtLineEndsKeepTheirDistance) {
   ASSERT_EQ(tops.size(), 6U);
   // 15 of 260 pixels are 5.77 %, written to 0.1.
   for (size_t i = 1; i < tops.size(); ++i) EXPECT_GE(tops[i] - tops[i - 1], 5.66);
+  EXPECT_GE(tops.front(), 0);
   EXPECT_LE(tops.back(), 103);
 }
 

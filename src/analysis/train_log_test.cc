@@ -111,9 +111,10 @@ TEST(TrainLogTest, AStartBeginsAnewButKeepsTheText) {
 
 TEST(TrainLogTest, DamagedLinesCostOnlyThemselves) {
   const std::string deep(100, '[');
-  const TrainLog log = Read(std::string("not json\n") + kStart + "[1,2]\n" + deep + "\n" + StepLine(1, 1, 1) +
-                            "{\"event\":\"step\",\"step\":2,\"loss\":\"\xff\"}\n" + std::string(5 << 20, 'x') + "\n" +
-                            StepLine(3, 3, 3) + R"({"event":"step","step":4,"lo)");
+  const TrainLog log =
+      Read(std::string("not json\n") + kStart + "[1,2]\n" + deep + "\n" + StepLine(1, 1, 1) +
+           "{\"event\":\"step\",\"step\":2,\"loss\":\"\xff\"}\n" + "{\"event\":\"step\",\"step\":2,\"text\":\"" +
+           std::string(5 << 20, 'x') + "\"}\n" + StepLine(3, 3, 3) + R"({"event":"step","step":4,"lo)");
   EXPECT_EQ(log.damaged_lines, 6U);
   ASSERT_EQ(log.steps.size(), 2U);
   EXPECT_EQ(log.steps[1].step, 3);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,9 +24,7 @@ inline std::string HtmlProblem(std::string_view html) {
   const auto at = [&](std::string_view rest, const std::string& what) {
     return what + " before: " + std::string(rest.substr(0, 60));
   };
-  const auto is_name = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || (c >= 'A' && c <= 'Z');
-  };
+  const auto is_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-'; };
   std::vector<std::string> open;
   std::string_view rest = html;
   const std::string_view doctype = "<!DOCTYPE html>\n";
