@@ -12,8 +12,8 @@ namespace gateskip::train {
 
 using TensorList = std::vector<at::Tensor>;
 
-// `run` maps inputs to outputs and must compute the same both times; all tensors are defined. Parameters that it uses
-// besides its inputs receive their gradients in the second run. Without gradient mode it is simply run.
+// `run` maps up to three inputs to outputs and must compute the same both times; all tensors are defined. Parameters
+// that it uses besides its inputs receive their gradients in the second run. Without gradient mode it is simply run.
 TensorList Checkpointed(std::function<TensorList(const TensorList&)> run, const TensorList& inputs);
 
 }  // namespace gateskip::train

@@ -13,8 +13,8 @@ namespace {
 
 class Loader {
  public:
-  Loader(const GgufFile& file, const ModelConfig& config, at::ScalarType dtype, at::Device device)
-      : file_(file), config_(config), dtype_(dtype), device_(device) {}
+  Loader(const ModelSource& source, at::ScalarType dtype, at::Device device)
+      : source_(source), dtype_(dtype), device_(device) {}
 
   Tensor Matrix(const std::string& name, int64_t rows, int64_t cols) const {
     const Tensor out = Dequantized(Find(name, {rows, cols})).to(dtype_);
@@ -27,7 +27,7 @@ class Loader {
 
   // A norm is what has one dimension.
   Tensor Any(const std::string& name) const {
-    const TensorView* view = file_.FindTensor(name);
+    const TensorView* view = source_.weights->Find(name);
     GS_CHECK(view != nullptr);
     const Tensor out = Dequantized(*view);
     return out.dim() == 1 ? Shifted(out) : out;
@@ -40,29 +40,28 @@ class Loader {
     for (int64_t r = 0; r < out.numel() / cols; ++r) {
       DequantizeRow(view, static_cast<size_t>(r), {out.data_ptr<float>() + r * cols, static_cast<size_t>(cols)});
     }
-    file_.ReleasePages(view);
+    source_.weights->Release(view);
     return out;
   }
 
   Tensor Shifted(const Tensor& norm) const {
-    return config_.norm_weight_shift == 0.0F ? norm : norm + config_.norm_weight_shift;
+    return source_.config.norm_weight_shift == 0.0F ? norm : norm + source_.config.norm_weight_shift;
   }
 
   const TensorView& Find(const std::string& name, const std::vector<int64_t>& shape) const {
-    const TensorView* view = file_.FindTensor(name);
+    const TensorView* view = source_.weights->Find(name);
     if (view == nullptr) {
       Fail(ErrorCode::kNotFound, "[{}] tensor {}: expected to be present, found none; is this a whole model file?",
-           file_.origin(), name);
+           source_.origin(), name);
     }
     if (view->shape != shape) {
       Fail(ErrorCode::kMismatch, "[{}] tensor {}: expected shape [{}], found [{}]; the file contradicts its metadata",
-           file_.origin(), name, fmt::join(shape, ", "), fmt::join(view->shape, ", "));
+           source_.origin(), name, fmt::join(shape, ", "), fmt::join(view->shape, ", "));
     }
     return *view;
   }
 
-  const GgufFile& file_;
-  const ModelConfig& config_;
+  const ModelSource& source_;
   at::ScalarType dtype_;
   at::Device device_;
 };
@@ -119,21 +118,21 @@ void VisitWeights(BaseModel& model, const std::function<void(const std::string&,
   }
 }
 
-Tensor LoadWeight(const GgufFile& file, const ModelConfig& config, const std::string& name) {
-  return Loader(file, config, at::kFloat, at::kCPU).Any(name);
+Tensor LoadWeight(const ModelSource& source, const std::string& name) {
+  return Loader(source, at::kFloat, at::kCPU).Any(name);
 }
 
-BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_length, at::Device device) {
+BaseModel LoadBaseModel(const ModelSource& source, at::ScalarType dtype, int64_t max_length, at::Device device) {
   BaseModel model;
-  model.config = ReadConfig(file);
+  model.config = source.config;
   model.dtype = dtype;
   const ModelConfig& c = model.config;
-  const Loader load(file, c, dtype, device);
+  const Loader load(source, dtype, device);
   const int64_t d = c.hidden_size;
   model.embedding = load.Matrix("token_embd.weight", c.vocab_size, d);
   model.output_norm = load.Norm("output_norm.weight", d);
-  model.head =
-      file.FindTensor("output.weight") != nullptr ? load.Matrix("output.weight", c.vocab_size, d) : model.embedding;
+  model.head = source.weights->Find("output.weight") != nullptr ? load.Matrix("output.weight", c.vocab_size, d)
+                                                                : model.embedding;
   std::vector<std::vector<float>> known;
   for (int l = 0; l < c.num_layers; ++l) {
     const std::string p = fmt::format("blk.{}.", l);

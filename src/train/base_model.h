@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The base model as LibTorch tensors, dequantised from a GGUF. Norms are f32, matrices of the compute type. Llama and
-// Gemma 3 differ by ModelConfig's flags only.
+// The base model as LibTorch tensors, dequantised from a GGUF or read from a hub-style directory. Norms are f32,
+// matrices of the compute type. Llama and Gemma 3 differ by ModelConfig's flags only.
 #pragma once
 
 #include <torch/torch.h>
@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "io/gguf.h"
 #include "model/config.h"
+#include "model/model_source.h"
 
 namespace gateskip::train {
 
@@ -36,13 +36,14 @@ struct BaseModel {
   std::vector<Tensor> cosines, sines;
 };
 
-// Calls visit(GGUF tensor name, tensor) for every tensor there is, in file order of the architecture. A tied head is
-// not visited: it is the embedding.
+// Calls visit(canonical tensor name, tensor) for every tensor there is, in file order of the architecture. A tied head
+// is not visited: it is the embedding.
 void VisitWeights(BaseModel& model, const std::function<void(const std::string&, Tensor&)>& visit);
 
 // max_length: the longest sequence that will be run. Throws Error for absent tensors and wrong shapes.
-BaseModel LoadBaseModel(const GgufFile& file, at::ScalarType dtype, int64_t max_length, at::Device device = at::kCPU);
+BaseModel LoadBaseModel(const ModelSource& source, at::ScalarType dtype, int64_t max_length,
+                        at::Device device = at::kCPU);
 // One tensor in f32, as VisitWeights names it and shifted as the norms are.
-Tensor LoadWeight(const GgufFile& file, const ModelConfig& config, const std::string& name);
+Tensor LoadWeight(const ModelSource& source, const std::string& name);
 
 }  // namespace gateskip::train

@@ -92,10 +92,11 @@ class TableBuilder {
 void AddRun(TableBuilder& t, TrainOptions& o) {
   constexpr auto kConduct = OptionEffect::kConduct;
   t.Section("Model");
-  t.Value("model", &o.model_path, "The base model: a GGUF file", "PATH", kConduct);
+  t.Value("model", &o.model_path, "The base model: a GGUF file or a Hugging Face style directory", "PATH", kConduct);
   t.Value("adapter", &o.adapter_directory, "Where the adapter is written at the end", "DIR", kConduct);
-  t.Value("trained-model", &o.trained_model_path, "Where the base is written if --train-base changed it (GGUF)", "PATH",
-          kConduct);
+  t.Value("trained-model", &o.trained_model_path,
+          "Where the model is written if --train-base changed it: FILE.gguf or a directory", "PATH", kConduct);
+  t.Value("trained-model-type", Choice(&o.trained_model_type, {"bf16", "f16", "f32"}), "Of its matrices", "", kConduct);
   t.Number("threads", &o.threads, 1, 256, "Threads", kConduct);
   t.Number("rank-time-out", &o.rank_time_out, 1, 3600, "Seconds of silence after which a rank counts as dead",
            kConduct);

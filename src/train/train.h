@@ -52,17 +52,22 @@ enum class OnSaveError {
   kGoOn,  // is reported and counted; the next interval tries again
 };
 
+enum class TrainedModelType { kBf16, kF16, kF32 };
+
 // Every option, with its flag, its key in a configuration file, its range and its help, is a row of
 // option_table.cc; the defaults here are those of the preset `fast-cpu`.
 struct TrainOptions {
   // What is trained, on what, into what.
-  std::string model_path;                    // GGUF, the base
+  std::string model_path;                    // the base: a GGUF or a hub-style directory
   std::vector<TrainSource> sources;          // training text
   std::vector<TrainSource> heldout_sources;  // never trained on; empty = no held-out evaluation
   std::string run_directory;                 // checkpoints, caches and log.jsonl
   std::string adapter_directory;             // written at the end; empty = not written
-  std::string trained_model_path;            // GGUF with the trained base weights; needed when train_base names some
-  bool resume = false;                       // go on from the newest valid checkpoint of run_directory
+  // The model with the trained base weights, a GGUF if the name ends so, else a hub-style directory; written at the
+  // end, needed when train_base names some. The adapter then belongs to it.
+  std::string trained_model_path;
+  TrainedModelType trained_model_type = TrainedModelType::kBf16;  // of its matrices
+  bool resume = false;  // go on from the newest valid checkpoint of run_directory
   uint64_t seed = 1;
   int threads = 2;  // of one rank
   // Seconds: of silence after which a rank counts as dead; that the others wait for one that answers but works; until

@@ -59,7 +59,7 @@ TrainOutcome Trainer::RunSteps() {
   }
   Evaluate();
   if (options_.steps > 0) SaveOrGoOn();
-  if (is_main()) WriteFinalAdapter();
+  if (is_main()) WriteResults();
   group_->Leave();
   return TrainOutcome::kFinished;
 }

@@ -67,7 +67,8 @@ class Trainer {
   void SaveOrGoOn();  // a failure is what on_save_error says it is
   std::string StateJson() const;
   std::string OptionsHash() const;  // of everything that changes the result
-  void WriteFinalAdapter();
+  void WriteResults();
+  std::string WriteTrainedModel() const;  // returns its fingerprint
   nlohmann::json Provenance() const;
   nlohmann::json DataEvent() const;
 
@@ -78,7 +79,7 @@ class Trainer {
   TrainObserver& observer_;
   std::unique_ptr<ProcessGroup> group_;
   std::unique_ptr<RunLock> lock_;
-  std::shared_ptr<const GgufFile> file_;
+  ModelSource source_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   BaseModel base_;
   std::unique_ptr<GatedModel> model_;

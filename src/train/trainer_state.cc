@@ -7,10 +7,12 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
 
 #include "base/check.h"
 #include "base/sha256.h"
 #include "gate/layer_list.h"
+#include "model/model_writer.h"
 #include "train/option_table.h"
 #include "train/prior.h"
 #include "train/step_exchange.h"
@@ -90,7 +92,7 @@ Trainer::Trainer(const TrainOptions& options, TrainObserver& observer)
     }
   }
   at::set_num_threads(options_.threads);
-  file_ = GgufFile::Open(options_.model_path);
+  source_ = OpenModelSource(options_.model_path);
   RankTimes times;
   times.time_out = options_.rank_time_out;
   times.work_time_out = options_.rank_work_time_out;
@@ -111,8 +113,8 @@ TrainBatch Trainer::Batch(int64_t first_sequence, int64_t count) {
 void Trainer::BuildModel() {
   Say("reading " + options_.model_path);
   const at::ScalarType compute = options_.float32 ? at::kFloat : at::kBFloat16;
-  base_ = LoadBaseModel(*file_, compute, options_.sequence_length, DeviceOf(options_.device));
-  tokenizer_ = Tokenizer::FromGguf(*file_);
+  base_ = LoadBaseModel(source_, compute, options_.sequence_length, DeviceOf(options_.device));
+  tokenizer_ = source_.gguf ? Tokenizer::FromGguf(*source_.gguf) : Tokenizer::FromHubDirectory(options_.model_path);
   data_ = std::make_unique<TrainData>(options_.sources, *tokenizer_, DataOptionsOf(options_));
   for (const SourceReport& report : data_->reports()) {
     for (const std::string& line : report.Lines()) Say(line);
@@ -155,7 +157,7 @@ AdapterConfig Trainer::StartConfig() const {
   const ModelConfig& c = base_.config;
   AdapterConfig config;
   config.base_model_name = c.name;
-  config.base_fingerprint = file_->Fingerprint();
+  config.base_fingerprint = source_.fingerprint;
   config.architecture = c.architecture;
   config.num_layers = c.num_layers;
   config.hidden_size = c.hidden_size;
@@ -189,7 +191,7 @@ std::vector<NamedTensor> Trainer::TrainedBase() const {
   BaseModel model = base_;
   VisitWeights(model, [&](const std::string& name, Tensor&) { names.push_back(name); });
   for (const std::string& name : names) {
-    if (RE2::FullMatch(name, pattern)) trained.emplace_back(name, LoadWeight(*file_, base_.config, name));
+    if (RE2::FullMatch(name, pattern)) trained.emplace_back(name, LoadWeight(source_, name));
   }
   if (trained.empty()) {
     Fail(ErrorCode::kInvalidArgument,
@@ -272,7 +274,7 @@ void Trainer::InitialThresholds() {
 std::string Trainer::OptionsHash() const {
   Json mixture = Json::array();  // data_->sha256() is of the tokens alone
   for (const TrainSource& s : options_.sources) mixture.push_back({s.weight, s.begin, s.end});
-  const std::string text = ResultOptionsJson(options_).dump() + mixture.dump() + file_->Fingerprint() + data_->sha256();
+  const std::string text = ResultOptionsJson(options_).dump() + mixture.dump() + source_.fingerprint + data_->sha256();
   return Sha256Hex(std::as_bytes(std::span<const char>(text)));
 }
 
@@ -396,9 +398,39 @@ Json Trainer::Provenance() const {
           {"bad_steps", guard_.total()}};
 }
 
-void Trainer::WriteFinalAdapter() {
+std::string Trainer::WriteTrainedModel() const {
+  std::map<std::string, Tensor> trained;
+  for (const Parameter& p : model_->parameters()) {
+    if (p.group == ParameterGroup::kBase) trained[p.name] = p.value.detach().cpu().contiguous();
+  }
+  const float shift = base_.config.norm_weight_shift;
+  const auto updates = [&](const std::string& name) -> RowUpdate {
+    const auto found = trained.find(name);
+    if (found == trained.end()) return nullptr;
+    return [values = found->second, shift](size_t r, std::span<float> row) {
+      const float* from = values.data_ptr<float>() + r * row.size();
+      std::copy(from, from + row.size(), row.begin());
+      for (float& value : row) value -= values.dim() == 1 ? shift : 0.0F;
+    };
+  };
+  WriteModelOptions options;
+  options.format = options_.trained_model_path.ends_with(".gguf") ? ModelFormat::kGguf : ModelFormat::kSafetensors;
+  options.dtype = options_.trained_model_type == TrainedModelType::kF32   ? DType::kF32
+                  : options_.trained_model_type == TrainedModelType::kF16 ? DType::kF16
+                                                                          : DType::kBF16;
+  WriteModel(source_, updates, options, options_.trained_model_path);
+  return OpenModelSource(options_.trained_model_path).fingerprint;
+}
+
+void Trainer::WriteResults() {
+  std::string fingerprint = source_.fingerprint;
+  if (!options_.trained_model_path.empty()) {
+    fingerprint = WriteTrainedModel();
+    Say("trained model written to " + options_.trained_model_path);
+  }
   if (options_.adapter_directory.empty()) return;
   Adapter adapter = model_->ToAdapter();
+  adapter.config.base_fingerprint = fingerprint;
   // Everything runs until `gateskip calibrate` fills the grid: importance is never below 0.
   adapter.config.budgets = {0.0};
   adapter.config.thresholds = {std::vector<float>(static_cast<size_t>(model_->num_branches()), -1.0F)};

@@ -7,11 +7,11 @@
 
 namespace gateskip {
 
-TrainingForward RunTrainingForward(const GgufFile& file, const Adapter& adapter, std::span<const int32_t> ids,
+TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& adapter, std::span<const int32_t> ids,
                                    std::span<const float> thresholds) {
   at::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(ids.size());
-  const train::BaseModel base = train::LoadBaseModel(file, at::kFloat, length);
+  const train::BaseModel base = train::LoadBaseModel(source, at::kFloat, length);
   train::GatedModel model(base, adapter.config, 0);
   model.LoadParameters(adapter);
   at::Tensor tokens = at::empty({1, length}, at::kLong);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "io/adapter.h"
-#include "io/gguf.h"
+#include "model/model_source.h"
 
 namespace gateskip {
 
@@ -20,7 +20,7 @@ struct TrainingForward {
 
 // One sequence in f32. thresholds: [branches], as in AdapterConfig::thresholds; empty = everything runs.
 // Throws Error(kMismatch) when the adapter does not fit the file.
-TrainingForward RunTrainingForward(const GgufFile& file, const Adapter& adapter, std::span<const int32_t> ids,
+TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& adapter, std::span<const int32_t> ids,
                                    std::span<const float> thresholds);
 
 }  // namespace gateskip

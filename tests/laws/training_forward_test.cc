@@ -24,7 +24,7 @@ TEST_P(TrainingForwardTest, L10EqualsTheRuntime) {
   for (size_t budget = 0; budget < adapter_.config.budgets.size(); ++budget) {
     const RunResult native = runner.RunOne(ids, Gates(adapter_.config.budgets[budget]));
     const TrainingForward trained = RunTrainingForward(
-        *file_, adapter_, ids,
+        MakeModelSource(file_), adapter_, ids,
         budget == 0 ? std::span<const float>{} : std::span<const float>(adapter_.config.thresholds[budget]));
     size_t skipped = 0;
     for (size_t b = 0; b < native.events.size(); ++b) {
