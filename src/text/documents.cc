@@ -40,8 +40,9 @@ struct Row {
 };
 
 Format FormatOf(const std::string& path, TextReader& reader) {
-  const std::string extension = std::filesystem::path(path).extension().string();
-  if (extension == ".jsonl") return Format::kLines;
+  std::string extension = std::filesystem::path(path).extension().string();
+  for (char& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  if (extension == ".jsonl" || extension == ".ndjson") return Format::kLines;
   if (extension == ".json") return reader.FirstByte() == '[' ? Format::kArray : Format::kLines;
   return Format::kText;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files a user names as training or calibration text, as a stream of encoded documents: records (.jsonl, or .json
-// with an array or with one record per line) and plain text (.txt, .md and any other name). Read in bounded parts, so a
-// file may be larger than memory; only arrays are read whole.
+// The files a user names as training or calibration text, as a stream of encoded documents: records (.jsonl and
+// .ndjson, or .json with an array or with one record per line) and plain text (.txt, .md and any other name). Read in
+// bounded parts, so a file may be larger than memory; only arrays are read whole.
 //
 // A bad row (not JSON, invalid UTF-8, columns missing or of a wrong type, no text, too long, refused by the chat
 // template) is counted, the first few are named, and the file goes on without it.

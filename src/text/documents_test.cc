@@ -51,7 +51,7 @@ TEST(ReadDocuments, RecordsOfEveryKindOfFile) {
       " \t\r\n"
       "{\"prompt\": \"p\", \"completion\": \"c\"}\n"
       "{\"text\": \"b\"}";  // the last line needs no end
-  for (const char* path : {"x.jsonl", "x.json"}) {
+  for (const char* path : {"x.jsonl", "x.json", "x.ndjson", "x.JSONL"}) {
     EXPECT_THAT(ReadAll(lines, path).texts, ElementsAre("a<E>", "Question: p\nAnswer: c<E>", "b<E>"));
     EXPECT_EQ(ReadAll(lines, path).report.rows, 3U) << "blank lines are no rows";
   }
