@@ -19,7 +19,9 @@ Needs torch and safetensors. torch.load runs with weights_only, so that a checkp
 
 What cannot be read off a checkpoint is taken as the reference has it: the gate stands behind the branch, K and V of
 skipped tokens are computed, no position is spared. One gate for all layers comes out as one copy per layer. Two-layer
-gates (use_mlp_gate), LoRA checkpoints and gates before the branch are refused or have to be told apart by you.
+gates (use_mlp_gate) and LoRA checkpoints are refused; gates before the branch look like others and must not be imported.
+In models with a norm behind each branch (Gemma) the reference multiplies in front of that norm and gateskip behind it:
+only decisions can be imported there.
 
 There are no thresholds yet, budget 0 alone works: run `gateskip calibrate`. The paper's gates are vectors, and gateskip
 lets a scalar head decide for them, trained to predict their mean. Here it starts as the first-order expansion about
@@ -93,7 +95,8 @@ def split_state(state, origin):
             fail(origin, key, "finite numbers", "NaN or infinity", "this run has diverged")
         target[name] = tensor
     if not gates:
-        fail(origin, "gates", "keys like layers.0.self_attn.gate.gate.weight", "none", "was it trained with use_gating?")
+        fail(origin, "gates", "keys like layers.0.self_attn.gate.gate.weight", "none",
+             "was it trained with use_gating?")
     return gates, backbone
 
 
@@ -217,6 +220,10 @@ def main(arguments):
         if layers > base["layers"]:
             fail(options.checkpoint, "layers", f"at most {base['layers']} (the base)", layers,
                  "name the base it was trained from")
+        if base["architecture"] != "llama" and not options.decision_only:
+            fail(options.checkpoint, "gates", "products behind all of the branch",
+                 f"them in front of its last norm, where the reference has them in {base['architecture']}",
+                 "pass --decision-only to import the decisions alone")
         tensors, kind = adapter_tensors(gates, base["hidden_size"], options.checkpoint)
         if options.tuned_model:
             write_tuned_model(options.tuned_model, options.base, backbone)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""export on the tiny models: merged files run without an adapter, are what they were when exported again, and nothing is
-left of an export that fails."""
+"""export on the tiny models: merged files run without an adapter, are what they were when exported again, and nothing
+is left of an export that fails."""
 import json
 import os
 import pathlib

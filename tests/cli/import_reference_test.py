@@ -128,6 +128,15 @@ class ImportReferenceTest(cli_case.CliCase):
         (self.folder / "adapter").mkdir()
         self.assertIn("new name", self.convert(self.checkpoint(plain), "--frozen-backbone", status=1))
 
+    def test_gemma_multiplies_elsewhere(self):
+        self.run_ok("export", "-m", self.gemma3, "-o", "base", "--format", "safetensors", "--force")
+        self.config = json.loads((self.folder / "base" / "config.json").read_text())
+        self.weights = load_file(self.folder / "base" / "model.safetensors")
+        checkpoint = self.checkpoint(self.gates("scalar"))
+        self.assertIn("--decision-only", self.convert(checkpoint, "--frozen-backbone", status=1))
+        self.convert(checkpoint, "--frozen-backbone", "--decision-only")
+        self.run_ok("generate", "-m", "base", "--adapter", "adapter", "-p", "the sea", "-n", "4")
+
     def test_code_in_a_checkpoint_does_not_run(self):
         folder = self.folder
         class Mine:
