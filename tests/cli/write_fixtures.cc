@@ -21,6 +21,8 @@ void Write(const std::filesystem::path& directory, const std::string& name, gate
   const auto base = gateskip::testing::OpenTiny(bytes);
   const gateskip::Adapter adapter = gateskip::testing::TinyAdapter(*base, {});
   gateskip::WriteAdapter(adapter, (directory / (name + "-adapter")).string(), /*half_precision=*/false);
+  const gateskip::Adapter deltas = gateskip::testing::TinyAdapter(*base, {.skip_rank = 2, .lora_rank = 4});
+  gateskip::WriteAdapter(deltas, (directory / (name + "-delta-adapter")).string(), /*half_precision=*/false);
 }
 
 }  // namespace
