@@ -13,7 +13,7 @@
 //     blk.{l}.{attn_q|attn_k|attn_v|attn_output|ffn_gate|ffn_up|ffn_down}.lora_a [r, in], .lora_b [out, r]
 //
 // Reading verifies names, shapes, counts and that every number is finite; binding to a base model
-// (gate/gate_set.h) verifies the fingerprint; the engine runs the self-test.
+// (model/adapter_weights.h) verifies the fingerprint; the engine runs the self-test.
 #pragma once
 
 #include <cstddef>
