@@ -22,7 +22,7 @@ import tempfile
 SETS = {
     "gates": (["--lora-rank", "0"], 4, 512),
     "lora": (["--lora-rank", "8", "--lora-targets", "attn_output,ffn_down"], 4, 512),
-    "full": (["--train", "full", "--lora-rank", "0"], 1, 1024),
+    "full": (["--train-base", "all", "--trained-model", "{folder}/trained.gguf", "--lora-rank", "0"], 1, 1024),
 }
 FULL_LOSS = {"ce": ["--kl-weight", "0", "--ce-weight", "1", "--loss-positions", "1"], "kl": []}
 # Every branch gated, nothing added for a skipped row, every step alike; the start cut short, as it is not measured.
@@ -37,6 +37,7 @@ def fail(message):
 def ours(args, name):
     flags, batch, length = SETS[name]
     with tempfile.TemporaryDirectory() as folder:
+        flags = [flag.format(folder=folder) for flag in flags]
         run = os.path.join(folder, "run")
         command = [args.gateskip, "train", "-m", args.model, "-f", args.text, "--run", run, "-t", str(args.threads),
                    "--steps", str(args.warmup + args.steps), "--batch", str(batch), "--sequence-length", str(length),

@@ -38,7 +38,7 @@ std::vector<GoldenCase> Cases() {
   for (const std::string architecture : {"llama", "gemma3"}) {
     const auto file = SafetensorsFile::Open(Path(architecture + ".safetensors"));
     for (const Json& json : Json::parse(file->metadata().at("cases"))) {
-      if (!json.at("base").get<bool>()) cases.push_back({architecture, json});
+      cases.push_back({architecture, json});
     }
   }
   return cases;
@@ -75,7 +75,8 @@ class GradientsTest : public ::testing::TestWithParam<GoldenCase> {
  protected:
   void SetUp() override {
     golden_ = SafetensorsFile::Open(Path(GetParam().architecture + ".safetensors"));
-    base_ = LoadBaseModel(*GgufFile::Open(Path(GetParam().architecture + ".gguf")), at::kFloat, 64);
+    source_ = OpenModelSource(Path(GetParam().architecture + ".gguf"));
+    base_ = LoadBaseModel(source_, at::kFloat, 64);
   }
 
   AdapterConfig Config() const {
@@ -83,13 +84,16 @@ class GradientsTest : public ::testing::TestWithParam<GoldenCase> {
     AdapterConfig config;
     config.num_layers = base_.config.num_layers;
     config.hidden_size = base_.config.hidden_size;
-    config.gate_kind = OneOf<GateKind>(
-        c.at("gate"), {{"scalar", GateKind::kScalar}, {"low_rank", GateKind::kLowRank}, {"vector", GateKind::kVector}});
+    config.gate_kind = OneOf<GateKind>(c.at("gate"), {{"scalar", GateKind::kScalar},
+                                                      {"low_rank", GateKind::kLowRank},
+                                                      {"vector", GateKind::kVector},
+                                                      {"none", GateKind::kScalar}});
     config.gate_rank = config.gate_kind == GateKind::kLowRank ? c.at("gate_rank").get<int>() : 0;
-    config.multiply_output = OneOf<bool>(c.at("product"), {{"none", false}, {"output", true}});
+    config.gate_product =
+        OneOf<GateProduct>(c.at("product"), {{"none", GateProduct::kNone}, {"output", GateProduct::kOutput}});
     config.kv_rule =
         OneOf<KvRule>(c.at("kv"), {{"compute", KvRule::kCompute}, {"copy", KvRule::kCopy}, {"drop", KvRule::kDrop}});
-    config.gated.assign(static_cast<size_t>(base_.config.num_branches()), true);
+    config.gated.assign(static_cast<size_t>(base_.config.num_branches()), c.at("gate") != "none");
     if (OneOf<bool>(c.at("gated"), {{"all", false}, {"not_1", true}})) config.gated[1] = false;
     config.always_run_positions = c.at("always_run").get<int>();
     config.skip_rank = c.at("skip_rank").get<int>();
@@ -117,6 +121,16 @@ class GradientsTest : public ::testing::TestWithParam<GoldenCase> {
 
   double Tolerance() const { return std::sqrt(2.0 * 2.0 * base_.config.num_layers * 3 * 24) * 0x1p-24 * 8 * 4; }
 
+  // The base's own parameters, where the case trains them.
+  std::vector<NamedTensor> TrainedBase() {
+    std::vector<NamedTensor> trained;
+    if (!GetParam().json.at("base").get<bool>()) return trained;
+    VisitWeights(base_,
+                 [&](const std::string& name, Tensor&) { trained.emplace_back(name, LoadWeight(source_, name)); });
+    return trained;
+  }
+
+  ModelSource source_;
   std::shared_ptr<const SafetensorsFile> golden_;
   BaseModel base_;
 };
@@ -124,8 +138,10 @@ class GradientsTest : public ::testing::TestWithParam<GoldenCase> {
 TEST_P(GradientsTest, EqualPyTorchs) {
   const Json& c = GetParam().json;
   const AdapterConfig config = Config();
-  GatedModel model(base_, config, 0);
+  GatedModel model(base_, config, 0, TrainedBase());
   model.LoadParameters(Parameters(config));
+  const std::vector<bool> all_layers(static_cast<size_t>(config.num_layers), true);
+  model.set_penalty({.l2 = c.at("gate_l2").get<double>(), .layers = all_layers});
 
   const auto ids = c.at("tokens").get<std::vector<std::vector<int64_t>>>();
   const auto length = static_cast<int64_t>(ids[0].size());
@@ -142,19 +158,19 @@ TEST_P(GradientsTest, EqualPyTorchs) {
   Tensor teacher;
   {
     at::NoGradGuard no_grad;
-    teacher = model.Logits(model.Forward(tokens, Decisions(), false, nullptr), rows);
+    teacher = model.Logits(model.Forward(tokens, Decisions(), false, nullptr), rows, false);
   }
   Decisions decisions;
-  decisions.kind = Decisions::Kind::kThresholds;
+  if (c.at("gate") != "none") decisions.kind = Decisions::Kind::kThresholds;
   decisions.thresholds = c.at("thresholds").get<std::vector<float>>();
   decisions.temperature = c.at("temperature").get<double>();
   model.Refresh();  // as every step of the trainer: the compute-type copies are part of the graph
   ForwardTrace trace;
   double kl = 0;
   double nll = 0;
-  Tensor loss = DistillLoss(model.Logits(model.Forward(tokens, decisions, true, &trace), rows), teacher, targets,
+  Tensor loss = DistillLoss(model.Logits(model.Forward(tokens, decisions, true, &trace), rows, true), teacher, targets,
                             c.at("kl").get<double>(), c.at("ce").get<double>(), kl, nll);
-  loss = loss + c.at("gate_l2").get<double>() * trace.gate_l2 + c.at("head").get<double>() * trace.head_loss;
+  loss = loss + trace.penalty + c.at("head").get<double>() * trace.head_loss;
   loss.backward();
   const auto expected_loss = c.at("loss").get<double>();
   EXPECT_NEAR(loss.item<double>(), expected_loss, Tolerance() * expected_loss);
