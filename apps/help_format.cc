@@ -20,6 +20,7 @@ std::string HelpFormat::make_help(const CLI::App* app, std::string name, CLI::Ap
 std::string HelpFormat::make_option(const CLI::Option* option, bool is_positional) const {
   const size_t indent = get_column_width();
   std::string left = "  " + make_option_name(option, is_positional) + make_option_opts(option);
+  while (left.ends_with(' ')) left.pop_back();
   const std::string description = make_option_desc(option);
   std::string text = left;
   size_t column = left.size();
