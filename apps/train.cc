@@ -16,6 +16,7 @@
 #include "interrupt.h"
 #include "terminal.h"
 #include "train/config_file.h"
+#include "train/rank_environment.h"
 #include "train_console.h"
 #include "train_launch.h"
 #include "train_module.h"
@@ -74,13 +75,16 @@ int Run(const TrainCommand& flags) {
   const InterruptFlag guard(cancelled);
   TrainConsole console(options, flags.json, cancelled);
   const TrainOutcome outcome = RunTrainModule(options, console);
+  const bool talks = train::RankEnvironment::Read().rank == 0;
   if (outcome == TrainOutcome::kFinished) {
-    if (!options.adapter_directory.empty()) {
-      fmt::print(stderr, "adapter written to {}; next: gateskip calibrate\n", Printable(options.adapter_directory));
+    if (talks && !options.adapter_directory.empty()) {
+      fmt::print(stderr, "next: gateskip calibrate --adapter {}\n", Printable(options.adapter_directory));
     }
     return 0;
   }
-  fmt::print(stderr, "stopped; a checkpoint is in {}, go on with --resume\n", Printable(options.run_directory));
+  if (talks) {
+    fmt::print(stderr, "stopped; a checkpoint is in {}, go on with --resume\n", Printable(options.run_directory));
+  }
   // SIGTERM is how schedulers ask for a checkpoint: having written one is success.
   return InterruptSignal() == SIGTERM ? 0 : ExitCode(ErrorCode::kCancelled);
 }

@@ -142,6 +142,50 @@ TEST_F(BadStepTest, TooManyInARowEndTheRunAndCheckpointsRemain) {
   ExpectError([&] { Train(options, again); }, ErrorCode::kInternal, "step 5: expected a good loss and gradient");
 }
 
+// Without anything to learn no evaluation is better than the first.
+TEST_F(TrainingRunTest, StopsEarlyAndShowsSamples) {
+  TrainOptions options = Options("early");
+  options.gate_learning_rate = options.gate_bias_learning_rate = 0;
+  options.skip_learning_rate = options.lora_learning_rate = 0;
+  options.heldout_sources = {{text_}};
+  options.eval_sequences = 1;
+  options.eval_every = 2;
+  options.early_stop = 2;
+  options.sample_prompts = {"in the end"};
+  options.sample_tokens = 3;
+  class Listener : public Observer {
+   public:
+    std::vector<TrainSample> samples;
+    void OnSample(const TrainSample& sample) override { samples.push_back(sample); }
+  } observer;
+  ASSERT_EQ(Train(options, observer), TrainOutcome::kFinished);
+  EXPECT_EQ(observer.steps.size(), 4U);
+  EXPECT_NE(observer.messages.find("stopped early"), std::string::npos) << observer.messages;
+  EXPECT_TRUE(fs::exists(options.adapter_directory));
+  ASSERT_EQ(observer.samples.size(), observer.evaluations.size());
+  EXPECT_EQ(observer.samples[1].step, 2);
+  EXPECT_EQ(observer.samples[0].text, observer.samples[1].text);
+}
+
+// The best checkpoint by held-out loss outlives those that keep_checkpoints drops.
+TEST_F(TrainingRunTest, KeepsTheBestCheckpoint) {
+  TrainOptions options = Options("best");
+  options.heldout_sources = {{text_}};
+  options.eval_sequences = 1;
+  options.eval_every = 1;
+  options.checkpoint_every = 3;
+  options.keep_checkpoints = 1;
+  options.lora_learning_rate = 0.05;  // learns, then breaks
+  Observer observer;
+  ASSERT_EQ(Train(options, observer), TrainOutcome::kFinished);
+  const auto loss = [](const TrainEvaluation& e) { return std::accumulate(e.nll.begin(), e.nll.end(), 0.0); };
+  const auto best = std::min_element(observer.evaluations.begin(), observer.evaluations.end(),
+                                     [&](const auto& a, const auto& b) { return loss(a) < loss(b); });
+  ASSERT_GT(best->step, 0) << "nothing was learned";
+  EXPECT_TRUE(fs::exists(options.run_directory + fmt::format("/step-{}", best->step)));
+  EXPECT_TRUE(fs::exists(options.run_directory + fmt::format("/step-{}", options.steps)));
+}
+
 struct Kind {
   GateKind gate;
   KvRule kv;
