@@ -22,6 +22,7 @@ again=()
 "$gateskip" data -m "$model" -o "$work/self.jsonl" --tokens 120000 --temp 0.8 --top-p 0.95 --seed 1 -t 1 "${again[@]}"
 
 "$gateskip" train -m "$model" --run "$work/train" --resume --adapter "$adapter" -t 2 --steps 500 --seed 1 \
+  --preset fast-cpu --loss-on-prompts \
   -f "$work/self.jsonl@4" -f "$data/gsm8k/train.jsonl@2.5" -f "$data/wikitext-2/valid.txt@1.5@0-0.9" \
   -f "$data/classic-books/Middlemarch.md@2" \
   --heldout "$data/wikitext-2/valid.txt@1@0.9-1" --heldout "$data/gsm8k/test.jsonl" \

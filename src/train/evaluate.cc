@@ -11,7 +11,7 @@ namespace gateskip::train {
 namespace {
 
 constexpr int64_t kEvalBatch = 4;
-constexpr int kMaxPasses = 3;
+constexpr int kMaxPasses = 5;
 constexpr double kSavingTolerance = 0.002;
 
 }  // namespace

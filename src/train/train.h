@@ -100,14 +100,14 @@ struct TrainOptions {
   std::string gated_layers = ":";      // layers whose branches get gates, as gate/layer_list.h reads them
   std::string always_run_layers;       // layers that get none, whatever gated_layers says
   KvRule kv_rule = KvRule::kCompute;
-  int skip_rank = 8;  // -1: nothing is added for a skipped row; 0: a bias only
-  int lora_rank = 8;  // 0 = none
+  int skip_rank = 32;  // -1: nothing is added for a skipped row; 0: a bias only
+  int lora_rank = 8;   // 0 = none
   float lora_alpha = 16.0F;
   std::vector<std::string> lora_targets = {"attn_output", "ffn_down"};
   int always_run_positions = 1;
 
   // The start: skip paths by ridge regression, gate biases by a leave-one-out prior.
-  int fit_sequences = 8;
+  int fit_sequences = 32;
   double fit_ridge = 1e-2;  // relative to the mean diagonal of H^T H
   bool prior = true;        // false: every gate starts open, with the paper's bias of 5
   int prior_sequences = 2;
@@ -145,7 +145,7 @@ struct TrainOptions {
   double loss_positions = 0.5;
 
   // AdamW.
-  double gate_learning_rate = 1e-4;
+  double gate_learning_rate = 1e-3;
   double gate_bias_learning_rate = 2e-3;
   double skip_learning_rate = 5e-4;
   double lora_learning_rate = 1e-3;
