@@ -19,7 +19,7 @@ Needs torch and safetensors. torch.load runs with weights_only, so that a checkp
 
 What cannot be read off a checkpoint is taken as the reference has it: the gate stands behind the branch, K and V of
 skipped tokens are computed, no position is spared. One gate for all layers comes out as one copy per layer. Two-layer
-gates (use_mlp_gate) and LoRA checkpoints are refused; gates before the branch look like others and must not be imported.
+gates (use_mlp_gate) and LoRA checkpoints are refused; gates before the branch look like others: do not import them.
 In models with a norm behind each branch (Gemma) the reference multiplies in front of that norm and gateskip behind it:
 only decisions can be imported there.
 

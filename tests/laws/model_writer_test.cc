@@ -313,6 +313,55 @@ TEST_P(Archs, PeftDeltasAddUpToTheMergedModel) {
               "expected an adapter with LoRA deltas");
 }
 
+// Llama 3.1's rotations: GGUF has a divisor per frequency, config.json the rule they come from.
+TEST(ModelWriter, Llama3RotationsKeepTheirRule) {
+  constexpr double kBase = 500000.0, kFactor = 32.0, kLow = 1.0, kHigh = 4.0, kOriginal = 8192.0;
+  const TempDirectory directory;
+  const Tiny tiny(TinyArch::kLlama);
+  std::vector<float> divisors;
+  for (int i = 0; i < tiny.source.config.head_dim / 2; ++i) {
+    const double wavelength = 2.0 * 3.14159265358979323846 * std::pow(kBase, 2.0 * i / tiny.source.config.head_dim);
+    const double smooth = (kOriginal / wavelength - kLow) / (kHigh - kLow);
+    divisors.push_back(static_cast<float>(wavelength < kOriginal / kHigh  ? 1.0
+                                          : wavelength > kOriginal / kLow ? kFactor
+                                                                          : 1.0 / ((1.0 - smooth) / kFactor + smooth)));
+  }
+  EXPECT_EQ(divisors.front(), 1.0F);
+  EXPECT_EQ(divisors.back(), 32.0F);
+  EXPECT_TRUE(std::ranges::any_of(divisors, [](float d) { return d > 1.0F && d < 32.0F; }));
+  const auto write = [&](const std::string& path) {
+    GgufWriter writer;
+    for (const std::string_view key : tiny.file->Keys()) writer.CopyValue(*tiny.file, key);
+    writer.SetFloat32("llama.rope.freq_base", static_cast<float>(kBase));
+    for (const TensorView& tensor : tiny.file->tensors()) {
+      writer.AddTensor(tensor.name, tensor.dtype, tensor.shape, tensor.data);
+    }
+    writer.AddTensor("rope_freqs.weight", DType::kF32, {static_cast<int64_t>(divisors.size())},
+                     std::as_bytes(std::span<const float>(divisors)));
+    writer.WriteFile(path);
+  };
+  WriteModelOptions options;
+  options.format = ModelFormat::kSafetensors;
+  options.dtype = DType::kF32;
+  write(directory / "llama3.gguf");
+  WriteModel(OpenModelSource(directory / "llama3.gguf"), nullptr, options, directory / "hub");
+  const Json scaling = ReadJsonFile(directory / "hub/config.json").at("rope_scaling");
+  EXPECT_EQ(scaling.at("rope_type"), "llama3");
+  EXPECT_EQ(scaling.at("factor"), 32.0);
+  const auto ids = TinyTokens(200, 94);
+  const ScoreResult expected = ScoreModel(directory / "llama3.gguf", "", ids, 0);
+  const ScoreResult found = ScoreModel(directory / "hub", "", ids, 0);
+  // The divisors are f32: angles of up to 200 are off by 2^-24 of that, and so is what they rotate.
+  const double tolerance = 2 * ExportTolerance(tiny.source.config) + 200 * 0x1p-24 * 8 * 8;
+  for (size_t t = 0; t < expected.log_probs.size(); ++t) {
+    ASSERT_NEAR(found.log_probs[t], expected.log_probs[t], tolerance) << "position " << t;
+  }
+  divisors[2] = 2.0F;
+  write(directory / "odd.gguf");
+  ExpectError([&] { WriteModel(OpenModelSource(directory / "odd.gguf"), nullptr, options, directory / "odd"); },
+              ErrorCode::kUnsupported, "rope_freqs.weight: expected the factors of Llama 3");
+}
+
 TEST(ModelWriter, RefusesWhatCannotBeWritten) {
   const TempDirectory directory;
   const Tiny tiny(TinyArch::kLlama);
