@@ -77,8 +77,8 @@ class TrainingRunTest : public ::testing::Test {
     o.prior_sequences = 1;
     o.prior_step = 0.25;
     o.essential_rise = 1e9;  // the tiny model's branches all matter
-    // Eight steps on random weights are no training: faster gates would only bring decisions so near to their thresholds
-    // that the 8-bit path takes others than the f32 path, which is not what these tests are about.
+    // Eight steps on random weights are no training: faster gates would only bring decisions so near to their
+    // thresholds that the 8-bit path takes others than the f32 path, which is not what these tests are about.
     o.gate_learning_rate = 1e-4;
     o.steps = 8;
     o.sequence_length = 24;
