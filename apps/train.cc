@@ -41,9 +41,10 @@ TrainOptions MakeOptions(const TrainCommand& flags) {
   const std::vector<TrainOption> table = OptionTable(options);
   if (!flags.preset.empty()) ApplyConfigText(PresetText(flags.preset), "preset " + flags.preset, table);
   if (!flags.config.empty()) ApplyConfigFile(flags.config, table);
-  for (const auto& [name, words] : flags.given) {
-    const auto option = std::find_if(table.begin(), table.end(), [&](const TrainOption& o) { return o.name == name; });
-    SetOption(*option, words, kOrigin, "--" + name);
+  for (const auto& given : flags.given) {
+    const auto option =
+        std::find_if(table.begin(), table.end(), [&](const TrainOption& o) { return o.name == given.first; });
+    SetOption(*option, given.second, kOrigin, "--" + given.first);
   }
   return options;
 }

@@ -312,9 +312,10 @@ WrittenModel Writer::WriteHub(const std::string& path) {
           source_.origin(), canonical);
     }
     RowUpdate update = updates_ ? updates_(canonical) : nullptr;
+    const DType dtype = TypeFor(*tensor, update != nullptr);
     Plan plan = {.name = source_.architecture->hub_tensor_name(canonical),
                  .from = tensor,
-                 .dtype = TypeFor(*tensor, update != nullptr),
+                 .dtype = dtype,
                  .update = std::move(update),
                  .permuted_head = PermutedHead(source_, canonical.substr(0, canonical.rfind('.')))};
     if (source_.gguf != nullptr && canonical.ends_with("norm.weight"))
