@@ -22,12 +22,11 @@ import tempfile
 SETS = {
     "gates": (["--lora-rank", "0"], 4, 512),
     "lora": (["--lora-rank", "8", "--lora-targets", "attn_output,ffn_down"], 4, 512),
-    "full": (["--train-base", "all", "--trained-model", "{folder}/trained.gguf", "--lora-rank", "0"], 1, 1024),
+    "full": (["--train-base", "all", "--lora-rank", "0"], 1, 1024),
 }
 FULL_LOSS = {"ce": ["--kl-weight", "0", "--ce-weight", "1", "--loss-positions", "1"], "kl": []}
-# Every branch gated, nothing added for a skipped row, every step alike; the start cut short, as it is not measured.
-OUR_FLAGS = ["--skip-rank", "-1", "--fit-sequences", "1", "--prior-sequences", "1", "--prior-saving", "0",
-             "--essential-rise", "1000000", "--dense-every", "0"]
+# Every branch gated, nothing added for a skipped row, sequences without inner borders, every step alike.
+OUR_FLAGS = ["--skip-rank", "-1", "--no-prior", "--packing", "joined", "--dense-every", "0"]
 
 
 def fail(message):
@@ -37,11 +36,12 @@ def fail(message):
 def ours(args, name):
     flags, batch, length = SETS[name]
     with tempfile.TemporaryDirectory() as folder:
-        flags = [flag.format(folder=folder) for flag in flags]
         run = os.path.join(folder, "run")
         command = [args.gateskip, "train", "-m", args.model, "-f", args.text, "--run", run, "-t", str(args.threads),
                    "--steps", str(args.warmup + args.steps), "--batch", str(batch), "--sequence-length", str(length),
-                   *OUR_FLAGS, *flags, *(FULL_LOSS[args.full_loss] if name == "full" else [])]
+                   *OUR_FLAGS, *flags]
+        if name == "full":
+            command += [*FULL_LOSS[args.full_loss], "--trained-model", os.path.join(folder, "trained.gguf")]
         with open(os.path.join(folder, "messages"), "w+", encoding="utf-8") as messages:
             child = subprocess.Popen(command, stdout=messages, stderr=messages)
             _, status, usage = os.wait4(child.pid, 0)
@@ -121,7 +121,7 @@ def main():
     parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--sets", type=lambda s: s.split(","), default=["gates", "lora"])
+    parser.add_argument("--sets", type=lambda s: s.split(","), default=list(SETS))
     parser.add_argument("--peers", type=lambda s: s.split(","), default=["plain", "hf"])
     parser.add_argument("--full-loss", choices=list(FULL_LOSS), default="ce")
     parser.add_argument("--compile", action="store_true", help="torch.compile in the peers")

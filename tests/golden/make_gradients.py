@@ -9,7 +9,7 @@ precision; nothing of the trainer is used. A case is a row of CASES. For each ar
   ARCH.gguf          the model, random, f32
   ARCH.safetensors   in/GROUP/NAME   adapter parameters, shared by the cases (GROUP: gate kind, skip.RANK, lora)
                      CASE/NAME       the gradient of a parameter (adapter or GGUF name), rounded to f32
-                     metadata: `cases`, JSON: the row, token ids, loss positions, thresholds, loss
+                     metadata: `cases`, JSON: the row, token ids, positions in the loss and their targets, thresholds, loss
 """
 import argparse
 import dataclasses
@@ -28,6 +28,7 @@ from safetensors.numpy import load_file, save_file
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "data" / "gradients"
 TEMPERATURE = 0.3
 LENGTH, BATCH = 7, 2
+BOUNDARIES = (3, 4)  # first position of each sequence's second document, where there are two
 GATE_RANK, LORA_RANK, LORA_ALPHA = 3, 2, 4.0
 LORA_TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 MARGIN = 1e-3  # no logit is nearer to its threshold: f32 decides as f64 does
@@ -36,36 +37,55 @@ MARGIN = 1e-3  # no logit is nearer to its threshold: f32 decides as f64 does
 @dataclasses.dataclass
 class Case:
     name: str
-    gate: str = "scalar"        # scalar, low_rank, vector; none: the ungated model
-    product: str = "none"       # output: the gate multiplies the branch's output
-    kv: str = "compute"         # compute, copy, drop
-    skip_rank: int = -1         # -1: nothing, 0: bias, r: bias and a rank-r map
+    gate: str = "scalar"         # scalar, low_rank, vector, mlp; none: the ungated model
+    shared: bool = False         # one set of gate matrices per kind of branch
+    product: str = "none"        # output: g * Branch(h); input: Branch(g * h)
+    scope: str = "branch"        # layer: the attention branch's gate decides for the MLP, too
+    ungated: tuple = ()          # branches without a gate
+    kv: str = "compute"          # compute, copy, drop
+    skip_rank: int = -1          # -1: nothing, 0: bias, r: bias and a rank-r map
     lora: bool = False
-    base: bool = False          # the base model's own parameters are trained, too
-    gated: str = "all"          # not_1: branch 1 has no gate
+    base: bool = False           # the base model's own parameters are trained, too
+    rule: str = "threshold"      # quantile: of the sequence's own logits, branch by branch
+    straight_through: bool = True
+    documents: bool = False      # each sequence holds two documents that do not see each other
     always_run: int = 1
     kl: float = 1.0
     ce: float = 0.0
-    gate_l2: float = 0.0
-    head: float = 0.0           # BCE of the distilled head of vector gates
+    gate_l2: float = 0.0         # penalties on open gates
+    gate_l1: float = 0.0
+    gate_kl: float = 0.0
+    gate_target: float = 0.8
+    penalty_layers: tuple = ()   # all if empty
+    head: float = 0.0            # BCE of the distilled head of vector gates
 
 
 CASES = (
-    Case("ScalarCompute"),
-    Case("ScalarComputeCe", kl=0.0, ce=1.0),
+    Case("Scalar"),
+    Case("ScalarCe", kl=0.0, ce=1.0),
     Case("ScalarDrop", kv="drop", kl=0.75, ce=0.5, always_run=2),
-    Case("ScalarCopy", kv="copy", gated="not_1"),
-    Case("ScalarProductL2", product="output", gate_l2=0.5),
+    Case("ScalarCopy", kv="copy", ungated=(1,)),
+    Case("ScalarOutputL2", product="output", gate_l2=0.5),
+    Case("ScalarInputL1", product="input", gate_l1=0.5, skip_rank=2),
+    Case("ScalarLayerTarget", scope="layer", gate_kl=0.5, gate_target=0.7, kv="drop"),
     Case("ScalarSkipBias", skip_rank=0, kv="drop"),
     Case("ScalarSkipLora", skip_rank=2, lora=True),
-    Case("ScalarSkipLoraCopy", skip_rank=2, lora=True, kv="copy", product="output", ce=0.5),
+    Case("ScalarOutputSkipLoraCopy", product="output", skip_rank=2, lora=True, kv="copy", ce=0.5),
+    Case("ScalarDocumentsDrop", documents=True, kv="drop", skip_rank=2),
+    Case("ScalarQuantileOutputPaper", rule="quantile", product="output", straight_through=False, kv="copy", kl=0.0, ce=1.0,
+         gate_l2=1.0),
     Case("LowRank", gate="low_rank", skip_rank=0),
-    Case("LowRankProductCopyL2", gate="low_rank", product="output", kv="copy", gate_l2=0.5),
+    Case("LowRankQuantile", gate="low_rank", rule="quantile", skip_rank=2),
+    Case("LowRankOutputCopyL2", gate="low_rank", product="output", kv="copy", gate_l2=0.5, penalty_layers=(0, 2)),
+    Case("MlpInputDropL1", gate="mlp", product="input", kv="drop", gate_l1=0.25, penalty_layers=(1,)),
+    Case("MlpSharedLayerSkip", gate="mlp", shared=True, scope="layer", skip_rank=2),
     Case("VectorDrop", gate="vector", kv="drop", head=1.0),
-    Case("VectorProductSkipL2", gate="vector", product="output", skip_rank=2, gate_l2=0.5, head=0.5),
-    Case("FullUngated", gate="none", base=True, kl=0.0, ce=1.0),
-    Case("FullScalar", base=True, skip_rank=2, kl=0.5, ce=0.5),
-    Case("FullVectorProductDrop", base=True, gate="vector", product="output", kv="drop", ce=1.0, gate_l2=0.5, head=1.0),
+    Case("VectorOutputSkipL2", gate="vector", product="output", skip_rank=2, gate_l2=0.5, head=0.5),
+    Case("VectorSharedInputTarget", gate="vector", shared=True, product="input", gate_kl=0.5, head=1.0, ungated=(0, 5)),
+    Case("BaseUngated", gate="none", base=True, kl=0.0, ce=1.0),
+    Case("BaseScalarSkipLora", base=True, skip_rank=2, lora=True, kl=0.5, ce=0.5, documents=True),
+    Case("BaseVectorOutputDrop", base=True, gate="vector", product="output", kv="drop", ce=1.0, gate_l2=0.5, head=1.0),
+    Case("BaseMlpInputCopy", base=True, gate="mlp", product="input", kv="copy", rule="quantile"),
 )
 
 
@@ -95,6 +115,13 @@ class Arch:
 
 
 ARCHS = (Arch("llama", 3, 16, 4, 2, 4, 24, 24), Arch("gemma3", 7, 12, 3, 1, 4, 20, 20, window=3))
+
+
+KINDS = ("attn", "mlp")
+
+
+def prefix_of(b):
+    return f"blk.{b // 2}.{KINDS[b % 2]}."
 
 
 def normal(rng, shape, sigma):
@@ -135,15 +162,22 @@ def make_adapter(arch, base, rng):
     """Every group of parameters that a case may use."""
     d, inputs = arch.d, {}
     sigma = 1.0 / math.sqrt(d)
+
+    def matrices(prefix):
+        inputs["scalar/" + prefix + "gate.weight"] = normal(rng, (d,), sigma)
+        for kind in ("low_rank/", "mlp/"):
+            inputs[kind + prefix + "gate.down"] = normal(rng, (GATE_RANK, d), 2 * sigma)
+            inputs[kind + prefix + "gate.up"] = normal(rng, (d, GATE_RANK), 1.0)
+        inputs["vector/" + prefix + "gate.weight"] = normal(rng, (d, d), sigma)
+
+    matrices("shared.attn.")
+    matrices("shared.mlp.")
     for b in range(2 * arch.layers):
-        p = f"blk.{b // 2}.{('attn', 'mlp')[b % 2]}."
-        inputs["scalar/" + p + "gate.weight"] = normal(rng, (d,), sigma)
+        p = prefix_of(b)
+        matrices(p)
         inputs["scalar/" + p + "gate.bias"] = normal(rng, (1,), 0.3)
-        inputs["low_rank/" + p + "gate.down"] = normal(rng, (GATE_RANK, d), 2 * sigma)
-        inputs["low_rank/" + p + "gate.up"] = normal(rng, (d, GATE_RANK), 1.0)
-        inputs["low_rank/" + p + "gate.bias"] = normal(rng, (d,), 0.3)
-        inputs["vector/" + p + "gate.weight"] = normal(rng, (d, d), sigma)
-        inputs["vector/" + p + "gate.bias"] = normal(rng, (d,), 0.3)
+        for kind in ("low_rank/", "mlp/", "vector/"):
+            inputs[kind + p + "gate.bias"] = normal(rng, (d,), 0.3)
         inputs["vector/" + p + "decision.weight"] = normal(rng, (d,), sigma)
         inputs["vector/" + p + "decision.bias"] = normal(rng, (1,), 0.3)
         inputs["skip.0/" + p + "skip.bias"] = normal(rng, (d,), 0.2)
@@ -197,13 +231,23 @@ def rotate(x, arch, base_frequency):
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
+def document_starts(case):
+    """Of each position, the first one of its document."""
+    start = torch.zeros(BATCH, LENGTH, dtype=torch.long)
+    if case.documents:
+        for sequence, boundary in enumerate(BOUNDARIES):
+            start[sequence, boundary:] = boundary
+    return start
+
+
 class Model:
     """One forward pass. `p`: parameters by name; `thresholds` [batch], None = the ungated model without deltas."""
 
     def __init__(self, arch, case, p, thresholds):
         self.arch, self.case, self.p, self.thresholds = arch, case, p, thresholds
+        self.start = document_starts(case)  # [batch, length]
         self.keys, self.values = {}, {}
-        self.l2, self.bce = [], []
+        self.penalties, self.bce = [], []
         self.margin, self.decisions = math.inf, []
 
     def linear(self, x, layer, target):
@@ -235,7 +279,7 @@ class Model:
         seen = t[None, :] <= t[:, None]
         if arch.is_local(layer):
             seen = seen & (t[None, :] > t[:, None] - arch.window)
-        seen = seen.expand(BATCH, 1, LENGTH, LENGTH)
+        seen = (seen & (t >= self.start[:, :, None])).unsqueeze(1)
         if case.kv == "drop" and keep is not None:
             seen = seen & ((keep.detach() > 0.5)[:, None, None, :] | torch.eye(LENGTH, dtype=torch.bool))
         group = arch.heads // arch.kv_heads
@@ -251,20 +295,22 @@ class Model:
         out = self.linear(gate * self.linear(h, layer, "ffn_up"), layer, "ffn_down")
         return rms_norm(out, self.p[f"blk.{layer}.post_ffw_norm.weight"], self.arch.eps) if self.arch.gemma else out
 
-    def gate(self, h, prefix):
+    def gate(self, h, b):
         """The logit that decides, forward and backward, and the gate's value. The gate reads detach(h)."""
-        h, p = h.detach(), self.p
+        h, p, prefix = h.detach(), self.p, prefix_of(b)
+        matrix = f"shared.{KINDS[b % 2]}." if self.case.shared else prefix
         if self.case.gate == "scalar":
-            z = h @ p[prefix + "gate.weight"] + p[prefix + "gate.bias"]
+            z = h @ p[matrix + "gate.weight"] + p[prefix + "gate.bias"]
             g = torch.sigmoid(z).unsqueeze(-1)
-            self.l2.append((g * g).mean())
+            self.penalize(g, b // 2)
             return z, g
-        if self.case.gate == "low_rank":
-            logits = h @ p[prefix + "gate.down"].T @ p[prefix + "gate.up"].T + p[prefix + "gate.bias"]
+        if self.case.gate == "vector":
+            logits = h @ p[matrix + "gate.weight"].T
         else:
-            logits = h @ p[prefix + "gate.weight"].T + p[prefix + "gate.bias"]
-        g = torch.sigmoid(logits)
-        self.l2.append((g * g).mean())
+            inner = h @ p[matrix + "gate.down"].T
+            logits = (F.silu(inner) if self.case.gate == "mlp" else inner) @ p[matrix + "gate.up"].T
+        g = torch.sigmoid(logits + p[prefix + "gate.bias"])
+        self.penalize(g, b // 2)
         importance = g.mean(-1)
         z = torch.log(importance / (1 - importance))
         if self.case.gate == "vector":  # the head decides and learns by distillation; the derivative is the gate's
@@ -273,71 +319,118 @@ class Model:
             z = head.detach() + z - z.detach()
         return z, g
 
-    def decide(self, z):
-        """[batch, length] 0 or 1, with the derivative of sigmoid((z - tau) / T)."""
-        tau = torch.tensor(self.thresholds, dtype=z.dtype)[:, None]
-        soft = torch.sigmoid((z - tau) / TEMPERATURE)
-        keep = (z > tau).to(z.dtype) + (soft - soft.detach())
-        free = torch.arange(LENGTH) >= self.case.always_run
-        self.margin = min(self.margin, (z - tau)[:, free].abs().min().item())
-        self.decisions.append(keep.detach()[:, free])
-        return torch.where(free, keep, torch.ones_like(keep))
+    def penalize(self, g, layer):
+        case, rate = self.case, g.mean()
+        if case.penalty_layers and layer not in case.penalty_layers:
+            return
+        divergence = 0.0
+        if case.gate_kl:
+            t = case.gate_target
+            divergence = t * torch.log(t / rate) + (1 - t) * torch.log((1 - t) / (1 - rate))
+        self.penalties.append(case.gate_l2 * (g * g).mean() + case.gate_l1 * rate + case.gate_kl * divergence)
 
-    def branch(self, x, b):
-        layer, prefix = b // 2, f"blk.{b // 2}.{('attn', 'mlp')[b % 2]}."
+    def decide(self, z):
+        """[batch, length] 0 or 1, with the derivative of sigmoid((z - tau) / T) at fixed tau."""
+        with torch.no_grad():
+            free = torch.arange(LENGTH) - self.start >= self.case.always_run
+            tau = torch.tensor(self.thresholds, dtype=z.dtype)[:, None]
+            if self.case.rule == "quantile":  # thresholds are shares of the sequence, its first positions left out
+                ascending = z[:, self.case.always_run:].sort(1).values
+                last = torch.tensor([[int(share * ascending.shape[1]) - 1] for share in self.thresholds])
+                tau = ascending.gather(1, last)
+                distance = (z - tau).abs()
+                distance = torch.where(distance == 0, math.inf, distance)
+            else:
+                distance = (z - tau).abs()
+            self.margin = min(self.margin, distance[free].min().item())
+            hard = torch.where(free, (z > tau).to(z.dtype), 1.0)
+            self.decisions.append(hard)
+        soft = torch.where(free, torch.sigmoid((z - tau) / TEMPERATURE), 0.0)
+        return hard + (soft - soft.detach()) if self.case.straight_through else hard
+
+    def branch(self, x, b, before):
+        """-> the residual stream after the branch, and what was decided for its rows."""
+        layer, prefix = b // 2, prefix_of(b)
         norm = ("attn_norm", "ffn_norm")[b % 2]
         h = rms_norm(x, self.p[f"blk.{layer}.{norm}.weight"], self.arch.eps)
         keep = g = None
-        if self.thresholds is not None and prefix + "gate.bias" in self.p:
-            z, g = self.gate(h, prefix)
-            keep = self.decide(z)
-        out = self.mlp(h, layer) if b % 2 else self.attention(h, layer, keep)
+        if self.thresholds is not None and b not in self.case.ungated:
+            if self.case.scope == "layer" and b % 2:
+                keep = before
+            else:
+                z, g = self.gate(h, b)
+                keep = self.decide(z)
+        inside = h
+        if self.case.product == "input" and g is not None:
+            inside = h * g
+            if b % 2 == 0:  # the keys and values of a row that skips are those of h
+                inside = torch.where(keep.detach().unsqueeze(-1) > 0.5, inside, h)
+        out = self.mlp(inside, layer) if b % 2 else self.attention(inside, layer, keep)
         if keep is None:
-            return x + out
-        if self.case.product == "output":
+            return x + out, None
+        if self.case.product == "output" and g is not None:
             out = out * g
         skipped = 0.0
         if prefix + "skip.bias" in self.p:
             skipped = self.p[prefix + "skip.bias"]
         if prefix + "skip.down" in self.p:
             skipped = skipped + h @ self.p[prefix + "skip.down"].T @ self.p[prefix + "skip.up"].T
-        keep = keep.unsqueeze(-1)
-        return x + keep * out + (1 - keep) * skipped
+        return x + keep.unsqueeze(-1) * out + (1 - keep.unsqueeze(-1)) * skipped, keep
 
     def logits(self, tokens):
         x = self.p["token_embd.weight"][tokens]
         if self.arch.gemma:
             x = x * math.sqrt(self.arch.d)
+        keep = None
         for b in range(2 * self.arch.layers):
-            x = self.branch(x, b)
+            x, keep = self.branch(x, b, keep)
         x = rms_norm(x, self.p["output_norm.weight"], self.arch.eps)
         return (x @ self.p["token_embd.weight"].T).flatten(0, 1)
 
 
-def parameters_of(arch, case, base, inputs, dtype):
+def is_used(case, name):
+    """Whether the case has this adapter parameter; `name` begins with its group."""
+    group, _, name = name.partition("/")
+    if group == "lora":
+        return case.lora
+    matrix = name.endswith(("gate.weight", "gate.down", "gate.up"))
+    if group != f"skip.{case.skip_rank}" and (group != case.gate or (matrix and case.shared != name.startswith("shared."))):
+        return False
+    if name.startswith("shared."):
+        return name.startswith("shared.attn.") or case.scope == "branch"
+    b = next(b for b in range(100) if name.startswith(prefix_of(b)))
+    return b not in case.ungated and (b % 2 == 0 or case.scope == "branch" or group != case.gate)
+
+
+def parameters_of(case, base, inputs, dtype):
     """All parameters by name, those of the trained set with gradients."""
-    groups = [case.gate] + ([f"skip.{case.skip_rank}"] if case.skip_rank >= 0 else []) + ["lora"] * case.lora
     p = {n: torch.from_numpy(v).to(dtype).requires_grad_(case.base) for n, v in base.items()}
     for name, value in inputs.items():
-        group, _, short = name.partition("/")
-        if group in groups and not (case.gated == "not_1" and short.startswith("blk.0.mlp.")):
-            p[short] = torch.from_numpy(value).to(dtype).requires_grad_()
+        if is_used(case, name):
+            p[name.partition("/")[2]] = torch.from_numpy(value).to(dtype).requires_grad_()
     return p
 
 
+def next_tokens(case, tokens, rows):
+    """Of each row, the next token of its document, or -1."""
+    flat, start = tokens.flatten(), document_starts(case).flatten()
+    follows = (rows + 1) % LENGTH != 0
+    after = (rows + 1).clamp(max=flat.numel() - 1)
+    return torch.where(follows & (start[after] == start[rows]), flat[after], -1)
+
+
 def run(arch, case, base, inputs, tokens, rows, thresholds, dtype):
-    p = parameters_of(arch, case, base, inputs, dtype)
+    p = parameters_of(case, base, inputs, dtype)
     model = Model(arch, case, p, None if case.gate == "none" else thresholds)
     log_q = torch.log_softmax(model.logits(tokens)[rows], -1)
     with torch.no_grad():
         log_p = torch.log_softmax(Model(arch, case, p, None).logits(tokens)[rows], -1)
     kl = (log_p.exp() * (log_p - log_q)).sum(-1)
-    has_target = rows % LENGTH != LENGTH - 1
-    following = tokens.flatten()[(rows + 1).clamp(max=tokens.numel() - 1)]
-    nll = torch.where(has_target, -log_q.gather(1, following[:, None])[:, 0], 0.0)
+    targets = next_tokens(case, tokens, rows)
+    nll = torch.where(targets >= 0, -log_q.gather(1, targets.clamp(min=0)[:, None])[:, 0], 0.0)
     loss = (case.kl * kl + case.ce * nll).mean()
-    if case.gate_l2:
-        loss = loss + case.gate_l2 * torch.stack(model.l2).mean()
+    if model.penalties:
+        loss = loss + torch.stack([torch.as_tensor(x) for x in model.penalties]).mean()
     if case.head:
         loss = loss + case.head * torch.stack(model.bce).mean()
     loss.backward()
@@ -353,11 +446,14 @@ def find_thresholds(arch, case, base, inputs, tokens, rows):
     """Thresholds that skip about a third of what may be skipped, no logit near them."""
     if case.gate == "none":
         return []
-    for step in range(1000):
-        thresholds = [round(1.2 * ((step * share) % 1) - 0.8, 4) for share in (0.381966, 0.732051)]
+    if case.rule == "quantile":
+        candidates = [[0.4, 0.2], [0.2, 0.4], [0.4, 0.6], [0.6, 0.4]]
+    else:
+        candidates = [[round(1.2 * (i * step % 1) - 0.8, 4) for step in (0.381966, 0.732051)] for i in range(1000)]
+    for thresholds in candidates:
         model, _, _ = run(arch, case, base, inputs, tokens, rows, thresholds, torch.float64)
-        share = 1 - torch.cat(model.decisions, 1).mean(1)
-        if model.margin >= MARGIN and share.min() > 0.2 and share.max() < 0.5:
+        skipped = 1 - torch.cat(model.decisions, 1).mean(1)
+        if model.margin >= MARGIN and skipped.min() > 0.1 and skipped.max() < 0.5:
             return thresholds
     raise SystemExit(f"make_gradients.py: [{arch.name} {case.name}] thresholds: found none; change the seed")
 
@@ -385,7 +481,8 @@ def make(arch, folder):
         print(f"{arch.name} {case.name}: loss {loss:.6f}, PyTorch's own f32 error {worst:.1e}")
         cases.append(dataclasses.asdict(case) | {
             "gate_rank": GATE_RANK, "lora_rank": LORA_RANK, "lora_alpha": LORA_ALPHA, "temperature": TEMPERATURE,
-            "tokens": tokens.tolist(), "rows": rows.tolist(), "thresholds": thresholds, "loss": loss})
+            "tokens": tokens.tolist(), "starts": document_starts(case).tolist(), "rows": rows.tolist(),
+            "targets": next_tokens(case, tokens, rows).tolist(), "thresholds": thresholds, "loss": loss})
     save_file(tensors, folder / f"{arch.name}.safetensors", metadata={"cases": json.dumps(cases)})
     (folder / f"{arch.name}.safetensors").chmod(0o644)
 
