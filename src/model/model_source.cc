@@ -33,19 +33,31 @@ ModelSource MakeModelSource(std::shared_ptr<const HubDirectory> directory) {
   return source;
 }
 
-std::vector<std::string> CanonicalTensors(const ModelSource& source) {
+std::vector<CanonicalTensor> CanonicalTensors(const ModelSource& source) {
   const ModelConfig& c = source.config;
-  std::vector<std::string> names = {"token_embd.weight"};
+  const int64_t d = c.hidden_size;
+  std::vector<CanonicalTensor> tensors = {{"token_embd.weight", {c.vocab_size, d}}};
   for (int l = 0; l < c.num_layers; ++l) {
-    std::vector<const char*> parts = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
-                                      "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
-    if (c.qk_norm) parts.insert(parts.end(), {"attn_q_norm", "attn_k_norm"});
-    if (c.post_norms) parts.insert(parts.end(), {"post_attention_norm", "post_ffw_norm"});
-    for (const char* part : parts) names.push_back(fmt::format("blk.{}.{}.weight", l, part));
+    const auto add = [&](const char* part, std::vector<int64_t> shape) {
+      tensors.push_back({fmt::format("blk.{}.{}.weight", l, part), std::move(shape)});
+    };
+    add("attn_norm", {d});
+    add("attn_q", {c.query_size(), d});
+    add("attn_k", {c.kv_size(), d});
+    add("attn_v", {c.kv_size(), d});
+    add("attn_output", {d, c.query_size()});
+    add("ffn_norm", {d});
+    add("ffn_gate", {c.ffn_size, d});
+    add("ffn_up", {c.ffn_size, d});
+    add("ffn_down", {d, c.ffn_size});
+    if (c.qk_norm) add("attn_q_norm", {c.head_dim});
+    if (c.qk_norm) add("attn_k_norm", {c.head_dim});
+    if (c.post_norms) add("post_attention_norm", {d});
+    if (c.post_norms) add("post_ffw_norm", {d});
   }
-  names.push_back("output_norm.weight");
-  if (source.weights->Find("output.weight") != nullptr) names.push_back("output.weight");
-  return names;
+  tensors.push_back({"output_norm.weight", {d}});
+  if (source.weights->Find("output.weight") != nullptr) tensors.push_back({"output.weight", {c.vocab_size, d}});
+  return tensors;
 }
 
 size_t PermutedHead(const ModelSource& source, std::string_view matrix) {

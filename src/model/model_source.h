@@ -31,8 +31,12 @@ ModelSource OpenModelSource(const std::string& path);
 ModelSource MakeModelSource(std::shared_ptr<const GgufFile> file);
 ModelSource MakeModelSource(std::shared_ptr<const HubDirectory> directory);
 
-// The canonical names of all tensors of the model, in the order of the layers.
-std::vector<std::string> CanonicalTensors(const ModelSource& source);
+struct CanonicalTensor {
+  std::string name;
+  std::vector<int64_t> shape;  // that the config calls for
+};
+// All tensors of the model, in the order of the layers.
+std::vector<CanonicalTensor> CanonicalTensors(const ModelSource& source);
 
 // Llama's rotation takes a head's elements in halves in hub checkpoints and in pairs in GGUF, whose rows of attn_q and
 // attn_k are in another order therefore. The size of a head where a hub checkpoint made of the source needs its rows

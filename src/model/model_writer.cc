@@ -184,8 +184,7 @@ void Writer::CopyMetadata(GgufWriter* writer) const {
 WrittenModel Writer::WriteGguf(const std::string& path) {
   if (source_.gguf == nullptr) {
     Fail(ErrorCode::kUnsupported,
-         "[{}] format: expected a GGUF to make a GGUF of, found a hub-style directory; convert the model with "
-         "llama.cpp's "
+         "[{}] format: expected a GGUF to make a GGUF of, found a hub-style directory; convert it with llama.cpp's "
          "convert_hf_to_gguf.py first, or export to safetensors",
          source_.origin());
   }
@@ -303,13 +302,13 @@ WrittenModel Writer::WriteHub(const std::string& path) {
          "[{}] type: expected f32, f16 or bf16 for safetensors, found {}; choose one of them", path,
          GetDTypeInfo(*options_.dtype).name);
   }
-  for (const std::string& canonical : CanonicalTensors(source_)) {
+  for (const auto& [canonical, shape] : CanonicalTensors(source_)) {
     const TensorView* tensor = source_.weights->Find(canonical);
-    if (tensor == nullptr || tensor->shape.empty()) {
-      Fail(
-          ErrorCode::kCorruptData,
-          "[{}] tensor {}: expected to be present, found none; the file does not hold the model its metadata describes",
-          source_.origin(), canonical);
+    if (tensor == nullptr || tensor->shape != shape) {
+      Fail(ErrorCode::kCorruptData,
+           "[{}] tensor {}: expected shape [{}], found {}; the file does not hold the model its metadata describes",
+           source_.origin(), canonical, fmt::join(shape, ", "),
+           tensor == nullptr ? "no such tensor" : fmt::format("[{}]", fmt::join(tensor->shape, ", ")));
     }
     RowUpdate update = updates_ ? updates_(canonical) : nullptr;
     const DType dtype = TypeFor(*tensor, update != nullptr);

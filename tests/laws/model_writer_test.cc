@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "io/atomic_write.h"
 #include "io/safetensors.h"
 #include "io/testing/allocation_meter.h"
 #include "io/testing/expect_error.h"
@@ -179,12 +180,12 @@ TEST_P(Archs, NewValuesForEveryTensor) {
   WriteModel(tiny.source, updates, options, directory_ / "tuned");
   const auto hub = SafetensorsFile::Open(directory_ / "tuned/model.safetensors");
   EXPECT_EQ(hub->metadata().at("format"), "pt");
-  const std::vector<std::string> names = CanonicalTensors(tiny.source);
-  EXPECT_EQ(hub->tensors().size(), names.size());
-  EXPECT_EQ(names.size(), tiny.file->tensors().size());
+  const std::vector<CanonicalTensor> tensors = CanonicalTensors(tiny.source);
+  EXPECT_EQ(hub->tensors().size(), tensors.size());
+  EXPECT_EQ(tensors.size(), tiny.file->tensors().size());
   const bool llama = GetParam() == TinyArch::kLlama;
   const auto head = static_cast<size_t>(tiny.source.config.head_dim);
-  for (const std::string& name : names) {
+  for (const auto& [name, shape] : tensors) {
     SCOPED_TRACE(name);
     const TensorView* found = hub->FindTensor(tiny.source.architecture->hub_tensor_name(name));
     ASSERT_NE(found, nullptr);
@@ -394,6 +395,36 @@ TEST(ModelWriter, RefusesWhatCannotBeWritten) {
   Adapter other = tiny.adapter;
   other.tensors["blk.1.attn_q.lora_b"].shape[0] -= 1;
   ExpectError([&] { MergeDeltas(other, tiny.source, "other"); }, ErrorCode::kMismatch, "[other] blk.1.attn_q.lora");
+}
+
+// Shapes of a directory are a stranger's: rows that are no whole heads, dimensions of 0, no dimension at all.
+TEST(ModelWriter, RefusesDirectoriesWhoseShapesAreOthers) {
+  const TempDirectory directory;
+  const Tiny tiny(TinyArch::kLlama, DType::kF32);
+  WriteModelOptions options;
+  options.format = ModelFormat::kSafetensors;
+  WriteModel(tiny.source, nullptr, options, directory / "hub");
+  const std::string path = directory / "hub/model.safetensors";
+  const std::string name = "model.layers.1.self_attn.q_proj.weight";
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{63, 64}, {64, 0}, {0, 64}, {}}) {
+    std::vector<SafetensorsEntry> entries;
+    {
+      const auto whole = SafetensorsFile::Open(path);
+      for (const auto& [key, tensor] : whole->tensors()) {
+        entries.push_back({key, tensor.dtype, tensor.shape, {tensor.data.begin(), tensor.data.end()}});
+        if (key != name) continue;
+        size_t elements = 1;
+        for (const int64_t dim : shape) elements *= static_cast<size_t>(dim);
+        entries.back().shape = shape;
+        entries.back().data.resize(elements * sizeof(float));
+      }
+    }
+    WriteFileAtomically(path, SerializeSafetensors(entries, {}));
+    const ModelSource hub = OpenModelSource(directory / "hub");
+    ExpectError([&] { WriteModel(hub, nullptr, options, directory / "out"); }, ErrorCode::kCorruptData,
+                "tensor blk.1.attn_q.weight: expected shape [64, 64]");
+  }
+  EXPECT_EQ(directory.Names(), std::set<std::string>{"hub"});
 }
 
 TEST(ModelWriter, RefusesRowsOfBrokenBlocks) {
