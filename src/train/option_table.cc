@@ -19,6 +19,9 @@ template <typename... Cases>
 struct Overloaded : Cases... {
   using Cases::operator()...;
 };
+// Clang 14 does not deduce an aggregate's arguments by itself (P1816).
+template <typename... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
 
 template <typename T>
 std::optional<T> ParseWhole(const std::string& text) {
