@@ -54,6 +54,7 @@ void SkipCounts::Add(const SkipCounts& other) {
     kv_only[b] += other.kv_only[b];
     decided[b] += other.decided[b];
   }
+  head_checks += other.head_checks;
 }
 
 void SkipCounts::Subtract(const SkipCounts& other) {
@@ -64,6 +65,7 @@ void SkipCounts::Subtract(const SkipCounts& other) {
     kv_only[b] -= other.kv_only[b];
     decided[b] -= other.decided[b];
   }
+  head_checks -= other.head_checks;
 }
 
 CostModel::CostModel(const LayerDims& dims) : branches_(static_cast<size_t>(2 * dims.num_layers)) {
@@ -101,7 +103,7 @@ CostModel::CostModel(const LayerDims& dims, const AdapterConfig& adapter) : Cost
   }
 }
 
-CostModel::CostModel(std::vector<BranchCost> branches) : branches_(std::move(branches)) {
+CostModel::CostModel(std::vector<BranchCost> branches, double head) : branches_(std::move(branches)), head_(head) {
   for (const BranchCost& branch : branches_) dense_per_row_ += branch.dense;
 }
 
@@ -117,7 +119,7 @@ double CostModel::NominalSaving(const SkipCounts& counts) {
 
 double CostModel::NetSaving(const SkipCounts& counts) const {
   GS_CHECK(counts.run.size() == branches_.size());
-  double executed = 0;
+  double executed = static_cast<double>(counts.head_checks) * head_;
   double dense = 0;
   for (size_t b = 0; b < branches_.size(); ++b) {
     const BranchCost& cost = branches_[b];

@@ -38,6 +38,7 @@ struct SkipCounts {
   std::vector<uint64_t> skipped;  // [branches] rows that skipped it
   std::vector<uint64_t> kv_only;  // [branches] skipped rows whose K/V were projected all the same
   std::vector<uint64_t> decided;  // [branches] rows whose gate was evaluated, for a decision or for the product
+  uint64_t head_checks = 0;       // times the head was run below the top, to decide on an early exit
 
   explicit SkipCounts(int num_branches = 0);
   void Add(const SkipCounts& other);
@@ -50,8 +51,8 @@ class CostModel {
   explicit CostModel(const LayerDims& dims);
   // With an adapter's gates and deltas.
   CostModel(const LayerDims& dims, const AdapterConfig& adapter);
-  // Costs found some other way, [branches].
-  explicit CostModel(std::vector<BranchCost> branches);
+  // Costs found some other way, [branches], and that of running the head for one row.
+  explicit CostModel(std::vector<BranchCost> branches, double head = 0);
 
   const BranchCost& branch(int b) const { return branches_[static_cast<size_t>(b)]; }
   int num_branches() const { return static_cast<int>(branches_.size()); }
@@ -68,6 +69,7 @@ class CostModel {
  private:
   std::vector<BranchCost> branches_;
   double dense_per_row_ = 0;
+  double head_ = 0;
 };
 
 }  // namespace gateskip

@@ -50,6 +50,8 @@ bool SkipPlan::Runs(int branch, int32_t position, float importance) const {
       return UniformOf(seed, scope == GateScope::kLayer ? branch / 2 * 2 : branch, position) >= skip_probability[b];
     case Kind::kStatic:
       return runs[b] != 0;
+    case Kind::kExit:
+      return true;
     case Kind::kMask: {
       const auto p = static_cast<size_t>(position);
       return p >= mask[b].size() || mask[b][p] != 0;
@@ -123,6 +125,24 @@ SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, GateScope scope, std:
   for (size_t b = 0; b < plan->skip_probability.size(); ++b) {
     plan->skip_probability[b] = is_protected(b) ? 0.0F : static_cast<float>(probability);
   }
+  return plan;
+}
+
+SkipPlanPtr StaticPlan(std::vector<uint8_t> runs, double budget) {
+  auto plan = std::make_shared<SkipPlan>();
+  plan->kind = SkipPlan::Kind::kStatic;
+  plan->requested_budget = budget;
+  plan->runs = std::move(runs);
+  return plan;
+}
+
+SkipPlanPtr ExitPlan(const ExitRule& rule, int always_run_positions, double budget) {
+  GS_CHECK(rule.every >= 1 && rule.first_layer >= rule.every);
+  auto plan = std::make_shared<SkipPlan>();
+  plan->kind = SkipPlan::Kind::kExit;
+  plan->requested_budget = budget;
+  plan->always_run_positions = always_run_positions;
+  plan->exit = rule;
   return plan;
 }
 

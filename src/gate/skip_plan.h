@@ -14,12 +14,29 @@
 
 namespace gateskip {
 
+// Early exit: a row that is sure enough at a layer runs nothing above it; its hidden state goes on to the head, and its
+// K/V at the layers above follow the KV rule (`compute`: projected from the state it left with).
+enum class ExitSignal {
+  kHiddenState,  // cosine of its hidden states at this check and the one before >= threshold
+  kConfidence,   // p(best) - p(second) of the model's own head on its hidden state >= threshold
+  kEntropy,      // entropy of that distribution, nats, <= threshold
+  kPatience,     // that distribution's best token has been the same at `threshold` checks after the first
+};
+
+struct ExitRule {
+  ExitSignal signal = ExitSignal::kHiddenState;
+  float threshold = 0;
+  int first_layer = 1;  // the first layer that may be left out, at least `every`
+  int every = 1;        // layers from one check to the next
+};
+
 struct SkipPlan {
   enum class Kind {
     kDense,   // everything runs
     kGates,   // run iff importance > threshold of the branch
     kRandom,  // run with probability 1 - skip_probability of the branch: the field's control
     kStatic,  // a fixed set of branches never runs: pruning (ShortGPT, arXiv 2403.03853, is whole layers)
+    kExit,    // early exit: what a row sees of itself decides (model/early_exit.h); Runs() knows nothing of it
     kMask,    // spelled out per branch and position: tests, replay
   };
   Kind kind = Kind::kDense;
@@ -30,6 +47,7 @@ struct SkipPlan {
   uint64_t seed = 0;                       // kRandom
   GateScope scope = GateScope::kBranch;    // kRandom: kLayer throws once for both branches of a layer
   std::vector<uint8_t> runs;               // kStatic: [branches]
+  ExitRule exit;                           // kExit
   std::vector<std::vector<uint8_t>> mask;  // kMask: [branches][positions]; beyond the end everything runs
 
   // Whether the gate of this branch has to be evaluated for a row at this position.
@@ -54,5 +72,10 @@ SkipPlanPtr GatesPlan(const AdapterConfig& adapter, double budget);
 class CostModel;
 SkipPlanPtr RandomPlan(const CostModel& cost, KvRule rule, GateScope scope, std::span<const uint8_t> protected_branches,
                        int always_run_positions, double budget, uint64_t seed);
+
+// A fixed set: branches with runs[b] == 0 are never executed, whatever the row.
+SkipPlanPtr StaticPlan(std::vector<uint8_t> runs, double budget);
+
+SkipPlanPtr ExitPlan(const ExitRule& rule, int always_run_positions, double budget);
 
 }  // namespace gateskip

@@ -52,7 +52,7 @@ CostModel MeasureCost(const ModelWeights& weights, const AdapterWeights* adapter
     AddGate(adapter->gates[2 * l], adapter->config.gate_product, &attention);
     AddGate(adapter->gates[2 * l + 1], adapter->config.gate_product, &mlp);
   }
-  return CostModel(std::move(branches));
+  return CostModel(std::move(branches), BytesOf(weights.head));
 }
 
 }  // namespace gateskip

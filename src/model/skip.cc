@@ -146,8 +146,9 @@ void Decide(const Transformer& model, int branch, Step& step) {
     } else {
       const bool decided = evaluate && asks(row);
       // A plan of gates finds no gate when the adapter is off: everything runs.
-      const bool runs =
-          (by_gates && !decided) || row.plan->Runs(branch, row.position, decided ? step.importance[r] : 1.0F);
+      const bool exited = !step.exits.empty() && step.exits[r].exited;
+      const bool runs = !exited && ((by_gates && !decided) ||
+                                    row.plan->Runs(branch, row.position, decided ? step.importance[r] : 1.0F));
       event = static_cast<uint8_t>((runs ? kRan : 0) | (decided ? kDecided : 0));
     }
     step.event(branch, r) = event;

@@ -42,6 +42,7 @@ SkipCounts Step::Counts(size_t first_row, size_t last_row) const {
       counts.kv_only[b] += (event & kKvOnly) != 0;
     }
   }
+  for (size_t r = first_row; r < last_row && !exits.empty(); ++r) counts.head_checks += exits[r].head_checks;
   return counts;
 }
 

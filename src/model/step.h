@@ -32,6 +32,14 @@ enum RowEvent : uint8_t {
   kGateValue = 8,  // undecided, but its gate was evaluated for the product
 };
 
+// What a row under an early-exit plan remembers from layer to layer.
+struct ExitState {
+  bool exited = false;
+  int32_t best = -1;         // the head's best token at the check before
+  int same = 0;              // checks in a row that agreed with the one before them
+  uint32_t head_checks = 0;  // times the head was run for it
+};
+
 class Step {
  public:
   // Room for max_rows rows, and for the logits of max_logit_rows.
@@ -45,6 +53,9 @@ class Step {
   // If set, logits are handed over in tiles of at most max_logit_rows instead of being kept: `first` counts the
   // rows that want logits. Scoring a long text needs no [tokens, vocab] buffer then.
   std::function<void(size_t first, ConstMatrixView logits)> on_logits;
+
+  // If set, called before layer 0 and after every layer with the residual stream, [rows, d].
+  std::function<void(int layers_done, ConstMatrixView x)> on_hidden_state;
 
   // --- results -----------------------------------------------------------------------------------------
   MatrixView logits;               // [rows that want logits, in order; vocab], unless on_logits took them
@@ -61,6 +72,7 @@ class Step {
   MatrixView h;                          // [rows, d] the branch's normalised input
   RowList kept, skipped, wanted;         // of the branch at hand | that want logits: indices into rows
   std::vector<float> importance;         // [rows]
+  std::vector<ExitState> exits;          // [rows], if some row's plan is an early exit; else empty
   bool gate_evaluated = false;           // importance, and gate_values if the product wants g, are the branch's at hand
   std::vector<int32_t> positions;        // of the kept (or skipped) rows
   std::vector<kernels::RopeTable> rope;  // one per distinct set of frequencies
@@ -68,7 +80,7 @@ class Step {
   std::vector<kernels::AttentionRow> attention_rows;
   kernels::PackedRows packed;
   Matrix x_buffer, h_buffer, q, k, v, attended, branch_out, gate, up, low_rank, gate_values, gate_logits, head_input,
-      logits_buffer;
+      logits_buffer, exit_state;
 };
 
 }  // namespace gateskip

@@ -20,20 +20,6 @@ void Embed(const Transformer& model, Step& step) {
   }
 }
 
-// Logits of the rows [first, last) of step.wanted, into step.logits.
-void HeadTile(const Transformer& model, size_t first, size_t last, Step& step) {
-  const size_t n = last - first;
-  const MatrixView h = step.head_input.View(n);
-  for (size_t i = 0; i < n; ++i) {
-    std::ranges::copy(step.x.row_span(static_cast<size_t>(step.wanted[first + i])), h.row(i));
-  }
-  kernels::RmsNorm(h, model.weights.output_norm, model.config.norm_eps, h, model.pool);
-  kernels::PackRows(h, {}, true, &step.packed, model.pool);
-  step.logits = step.logits_buffer.View(n);
-  const kernels::Product head = {&model.weights.head, step.logits};
-  kernels::MatMul(step.packed, {&head, 1}, model.pool);
-}
-
 // The head runs for the rows that want logits, and for no other.
 void Head(const Transformer& model, Step& step) {
   step.wanted.clear();
@@ -43,12 +29,24 @@ void Head(const Transformer& model, Step& step) {
   step.logits = step.logits_buffer.View(0);
   GS_CHECK(step.on_logits || step.wanted.size() <= step.max_logit_rows);
   for (size_t first = 0; first < step.wanted.size(); first += step.max_logit_rows) {
-    HeadTile(model, first, std::min(first + step.max_logit_rows, step.wanted.size()), step);
+    const size_t count = std::min(step.max_logit_rows, step.wanted.size() - first);
+    HeadLogits(model, std::span(step.wanted).subspan(first, count), step);
     if (step.on_logits) step.on_logits(first, step.logits);
   }
 }
 
 }  // namespace
+
+void HeadLogits(const Transformer& model, std::span<const int32_t> rows, Step& step) {
+  GS_CHECK(rows.size() <= step.max_logit_rows);
+  const MatrixView h = step.head_input.View(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) std::ranges::copy(step.x.row_span(static_cast<size_t>(rows[i])), h.row(i));
+  kernels::RmsNorm(h, model.weights.output_norm, model.config.norm_eps, h, model.pool);
+  kernels::PackRows(h, {}, true, &step.packed, model.pool);
+  step.logits = step.logits_buffer.View(rows.size());
+  const kernels::Product head = {&model.weights.head, step.logits};
+  kernels::MatMul(step.packed, {&head, 1}, model.pool);
+}
 
 void Transformer::Forward(Step& step) const {
   const size_t n = step.rows.size();
@@ -63,7 +61,13 @@ void Transformer::Forward(Step& step) const {
   step.events.assign(cells, 0);
   step.importances.assign(step.record_importance ? cells : 0, 1.0F);
   Embed(*this, step);
-  for (int layer = 0; layer < config.num_layers; ++layer) DecoderLayer(*this, layer, step);
+  StartExits(step);
+  if (step.on_hidden_state) step.on_hidden_state(0, step.x);
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    CheckExits(*this, layer, step);
+    DecoderLayer(*this, layer, step);
+    if (step.on_hidden_state) step.on_hidden_state(layer + 1, step.x);
+  }
   Head(*this, step);
 }
 

@@ -50,4 +50,14 @@ void GatedScatterAdd(const Transformer& model, int branch, Step& step);
 // K and V of the packed rows (indices in `rows`): project, norm, rotate, store (decoder_layer.cc).
 void ProjectAndStoreKv(const Transformer& model, int layer, const RowList& rows, Step& step);
 
+// Logits of some rows as they are now (indices into step.rows, at most step.max_logit_rows), into step.logits
+// (transformer.cc).
+void HeadLogits(const Transformer& model, std::span<const int32_t> rows, Step& step);
+
+// --- early exit (early_exit.cc) --------------------------------------------------------------------------
+// Clears step.exits, or sizes it if some row's plan is an early exit.
+void StartExits(Step& step);
+// Before `layer`: the rows whose plan asks here and that are sure enough leave; nothing runs for them any more.
+void CheckExits(const Transformer& model, int layer, Step& step);
+
 }  // namespace gateskip

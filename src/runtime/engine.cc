@@ -12,8 +12,6 @@ namespace gateskip {
 namespace {
 
 constexpr int kDefaultContextCap = 8192;
-// Logits of one tile stay below 16 MiB whatever the vocabulary.
-constexpr size_t kLogitTileFloats = size_t{4} << 20;
 
 int ContextLength(const EngineOptions& options, const ModelConfig& config) {
   if (options.context_length < 0 || options.context_length > config.context_length) {
@@ -23,10 +21,6 @@ int ContextLength(const EngineOptions& options, const ModelConfig& config) {
          config.context_length, options.context_length);
   }
   return options.context_length == 0 ? std::min(config.context_length, kDefaultContextCap) : options.context_length;
-}
-
-kernels::KvType KvTypeOf(ComputeType compute) {
-  return compute == ComputeType::kF32 ? kernels::KvType::kF32 : kernels::KvType::kF16;
 }
 
 ModelInfo Describe(const EngineOptions& options, const LoadedModel& model) {
@@ -68,9 +62,7 @@ Engine::Impl::Impl(const EngineOptions& options, std::unique_ptr<LoadedModel> lo
       prefill_chunk(options.prefill_chunk),
       kv({static_cast<size_t>(info.num_kv_heads), static_cast<size_t>(info.head_dim), KvTypeOf(options.compute)},
          info.num_layers),
-      step(model->transformer->config, KvTypeOf(options.compute), static_cast<size_t>(prefill_chunk),
-           std::clamp<size_t>(kLogitTileFloats / static_cast<size_t>(info.vocab_size), 1,
-                              static_cast<size_t>(prefill_chunk))),
+      step(MakeStep(model->transformer->config, options.compute, prefill_chunk)),
       sequence(info.num_layers) {
   if (const std::string& source = model->tokenizer->chat_template(); !source.empty()) {
     try {

@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "runtime/engine_impl.h"
 #include "runtime/sampler.h"
-#include "runtime/stop_strings.h"
+#include "runtime/text_sink.h"
 
 namespace gateskip {
 namespace {
@@ -19,35 +19,6 @@ bool SamePlans(const BudgetOptions& a, const BudgetOptions& b) {
   return a.prefill == b.prefill && a.decode == b.decode && a.policy == b.policy && a.policy_seed == b.policy_seed &&
          a.use_adapter == b.use_adapter;
 }
-
-// Where the text of a generation goes: decoded, cut at stop strings, handed to the caller.
-class TextSink {
- public:
-  TextSink(std::shared_ptr<const Tokenizer> tokenizer, const GenerateOptions& options,
-           const Engine::TextCallback& on_text, std::string* text)
-      : decoder_(std::move(tokenizer), false), stops_(options.stop), on_text_(on_text), text_(text) {}
-
-  void Push(int32_t id) { Emit(stops_.Push(decoder_.Push(id))); }
-  void Finish() {
-    Emit(stops_.Push(decoder_.Finish()));
-    Emit(stops_.Finish());
-  }
-  bool stopped() const { return stops_.stopped(); }
-  bool refused() const { return refused_; }
-
- private:
-  void Emit(const std::string& piece) {
-    if (piece.empty()) return;
-    *text_ += piece;
-    if (on_text_ && !refused_) refused_ = !on_text_(piece);
-  }
-
-  StreamDecoder decoder_;
-  StopStrings stops_;
-  const Engine::TextCallback& on_text_;
-  std::string* text_;
-  bool refused_ = false;
-};
 
 }  // namespace
 
@@ -74,7 +45,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
   const CallPlans plans = e.MakePlans(options.budget);
   Sampler sampler(options.sampling);
   GenerateResult result;
-  TextSink sink(e.model->tokenizer, options, on_text, &result.text);
+  TextSink sink(e.model->tokenizer, options.stop, on_text, &result.text);
   result.prompt_tokens = prompt.size();
   result.reused_tokens = e.ReusablePrefix(prompt, options.budget);
 

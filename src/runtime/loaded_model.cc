@@ -42,6 +42,17 @@ std::optional<FoundAdapter> FindAdapter(const EngineOptions& options, const Gguf
 
 }  // namespace
 
+kernels::KvType KvTypeOf(ComputeType compute) {
+  return compute == ComputeType::kF32 ? kernels::KvType::kF32 : kernels::KvType::kF16;
+}
+
+Step MakeStep(const ModelConfig& config, ComputeType compute, int max_rows) {
+  constexpr size_t kLogitTileFloats = size_t{4} << 20;
+  const auto rows = static_cast<size_t>(max_rows);
+  return {config, KvTypeOf(compute), rows,
+          std::clamp<size_t>(kLogitTileFloats / static_cast<size_t>(config.vocab_size), 1, rows)};
+}
+
 std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   if (options.threads < 0 || options.threads > 256) {
     Fail(ErrorCode::kInvalidArgument, "[options] threads: expected 0 (all cores) to 256, found {}; pass -t",

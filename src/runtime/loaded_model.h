@@ -9,6 +9,7 @@
 #include "gate/cost_model.h"
 #include "gateskip/engine.h"
 #include "io/gguf.h"
+#include "model/step.h"
 #include "model/transformer.h"
 #include "text/tokenizer.h"
 
@@ -30,6 +31,11 @@ struct LoadedModel {
     return use_adapter && transformer->adapter ? adapter_cost : plain_cost;
   }
 };
+
+// The step and the KV cache of a run.
+kernels::KvType KvTypeOf(ComputeType compute);
+// A step's workspace for at most `max_rows` rows; logits come in tiles below 16 MiB whatever the vocabulary.
+Step MakeStep(const ModelConfig& config, ComputeType compute, int max_rows);
 
 // Loads options.model_path (a GGUF file or a hub-style directory) and binds options.adapter_path to it, or else the
 // adapter inside the GGUF, if there is one. Does not run the self-test. Throws Error.
