@@ -30,10 +30,10 @@ struct SchedulerOptions {
 struct SequenceRequest {
   std::vector<int32_t> prompt;  // at least one token
   bool score_prompt = false;
-  std::vector<std::vector<int32_t>> continuations;  // none empty; each follows the prompt, which runs once for all
-  int max_tokens = 0;                               // to generate
-  SamplingOptions sampling;
-  std::vector<std::string> stop;
+  std::vector<std::vector<int32_t>> continuations = {};  // none empty; each follows the prompt, which runs once for all
+  int max_tokens = 0;                                    // to generate
+  SamplingOptions sampling = {};
+  std::vector<std::string> stop = {};
   bool ignore_eos = false;
   SkipPlanPtr prefill = DensePlan();  // of the prompt and of continuations
   SkipPlanPtr decode = DensePlan();
@@ -70,6 +70,7 @@ class Scheduler {
 
   size_t waiting() const { return queue_.size(); }
   size_t running() const { return lanes_.size(); }
+  size_t pages_in_use() const { return kv_.bytes() / kv_.page_bytes() - kv_.free_pages(); }
 
  private:
   struct Job;

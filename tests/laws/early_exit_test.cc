@@ -161,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(
     Signals, EarlyExitTest,
     ::testing::Values(ExitCase{"HiddenState", {.signal = ExitSignal::kHiddenState, .threshold = 0.93F}},
                       ExitCase{"HiddenStateEveryTwo",
-                               {.signal = ExitSignal::kHiddenState, .threshold = 0.45F, .first_layer = 2, .every = 2}},
+                               {.signal = ExitSignal::kHiddenState, .threshold = 0.5F, .first_layer = 2, .every = 2}},
                       ExitCase{"Confidence", {.signal = ExitSignal::kConfidence, .threshold = 0.05F}},
                       ExitCase{"Entropy", {.signal = ExitSignal::kEntropy, .threshold = 4.0F, .first_layer = 2}},
                       ExitCase{"Patience", {.signal = ExitSignal::kPatience, .threshold = 1.0F}}),
