@@ -137,7 +137,8 @@ SkipPlanPtr StaticPlan(std::vector<uint8_t> runs, double budget) {
 }
 
 SkipPlanPtr ExitPlan(const ExitRule& rule, int always_run_positions, double budget) {
-  GS_CHECK(rule.every >= 1 && rule.first_layer >= rule.every);
+  GS_CHECK(rule.every >= 1 && rule.first_layer >= 1);
+  GS_CHECK(rule.signal != ExitSignal::kHiddenState || rule.first_layer >= rule.every);
   auto plan = std::make_shared<SkipPlan>();
   plan->kind = SkipPlan::Kind::kExit;
   plan->requested_budget = budget;

@@ -26,7 +26,7 @@ enum class ExitSignal {
 struct ExitRule {
   ExitSignal signal = ExitSignal::kHiddenState;
   float threshold = 0;
-  int first_layer = 1;  // the first layer that may be left out, at least `every`
+  int first_layer = 1;  // the first layer that may be left out; kHiddenState: at least `every`
   int every = 1;        // layers from one check to the next
 };
 
