@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "eval/token_windows.h"
 #include "gate/threshold_search.h"
 #include "io/adapter.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "runtime/self_test.h"
-#include "text/documents.h"
 
 namespace gateskip {
 namespace {
@@ -23,39 +23,7 @@ constexpr int kMaxRounds = 5;
 constexpr size_t kSelfTestTokens = 24;
 constexpr double kSelfTestBudget = 0.25;
 
-using Windows = std::vector<std::vector<int32_t>>;
-
-// As many tokens of every file, from its start; a file's documents follow each other without a gap.
-Windows MakeWindows(const Tokenizer& tokenizer, const CalibrateOptions& options) {
-  Windows windows;
-  const bool bos = tokenizer.add_bos() && tokenizer.bos().has_value();
-  const size_t body = static_cast<size_t>(options.window) - (bos ? 1 : 0);
-  const size_t share =
-      std::max<size_t>(1, static_cast<size_t>(options.max_tokens / options.window) / options.text_paths.size());
-  DocumentOptions documents;
-  documents.threads = std::max(1, options.threads);
-  for (const std::string& path : options.text_paths) {
-    std::vector<int32_t> ids;
-    ReadDocuments(path, tokenizer, documents, [&](EncodedDocument&& document) {
-      ids.insert(ids.end(), document.ids.begin(), document.ids.end());
-      return ids.size() < share * body;
-    });
-    if (ids.size() < body) {
-      Fail(ErrorCode::kInvalidArgument, "[{}] text: expected at least {} tokens, found {}; pass more text or lower -c",
-           path, body, ids.size());
-    }
-    for (size_t n = 0; n < share && (n + 1) * body <= ids.size(); ++n) {
-      std::vector<int32_t> window;
-      if (bos) window.push_back(*tokenizer.bos());
-      const auto begin = ids.begin() + static_cast<ptrdiff_t>(n * body);
-      window.insert(window.end(), begin, begin + static_cast<ptrdiff_t>(body));
-      windows.push_back(std::move(window));
-    }
-  }
-  return windows;
-}
-
-std::string HashOf(const Windows& windows) {
+std::string HashOf(const TokenWindows& windows) {
   Sha256 hash;
   for (const std::vector<int32_t>& window : windows) hash.Update(std::as_bytes(std::span<const int32_t>(window)));
   return hash.HexDigest();
@@ -63,7 +31,7 @@ std::string HashOf(const Windows& windows) {
 
 class Calibrator {
  public:
-  Calibrator(const LoadedModel& model, const Windows& windows, int window)
+  Calibrator(const LoadedModel& model, const TokenWindows& windows, int window)
       : model_(model),
         windows_(windows),
         step_(model.transformer->config, kernels::KvType::kF16, static_cast<size_t>(window), 1),
@@ -116,7 +84,7 @@ class Calibrator {
 
  private:
   const LoadedModel& model_;
-  const Windows& windows_;
+  const TokenWindows& windows_;
   Step step_;
   KvCache kv_;
 };
@@ -176,7 +144,8 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   engine.threads = options.threads;
   Adapter adapter = ReadAdapter(options.adapter_path);
   const std::unique_ptr<LoadedModel> model = LoadModel(engine);
-  const Windows windows = MakeWindows(*model->tokenizer, options);
+  const TokenWindows windows =
+      ReadWindows(*model->tokenizer, options.text_paths, options.max_tokens, options.window, options.threads);
   const CostModel& cost = model->adapter_cost;
 
   Calibrator calibrator(*model, windows, options.window);
