@@ -14,7 +14,6 @@
 namespace gateskip {
 namespace {
 
-constexpr double kEssentialRise = 0.5;  // nats; as TrainOptions::essential_rise
 constexpr double kExitTolerance = 0.005;
 constexpr int kExitRounds = 14;
 constexpr int kHeadCheckEvery = 5;  // layers between checks that run the head
@@ -211,7 +210,7 @@ std::vector<uint8_t> PolicyMaker::Essential() {
     }
   }
   RequireText("random");
-  for (const double rise : LeaveOneOut()) essential.push_back(rise > kEssentialRise ? 1 : 0);
+  for (const double rise : LeaveOneOut()) essential.push_back(rise > options_.essential_rise ? 1 : 0);
   return essential;
 }
 

@@ -31,8 +31,9 @@ std::span<const PolicyInfo> Policies();
 const PolicyInfo& FindPolicy(std::string_view name);
 
 struct PolicyOptions {
-  bool use_adapter = true;                       // measure and run with the model's adapter, if it has one
-  std::vector<std::vector<int32_t>> windows;     // token ids to measure on
+  bool use_adapter = true;                    // measure and run with the model's adapter, if it has one
+  std::vector<std::vector<int32_t>> windows;  // token ids to measure on
+  double essential_rise = 0.5;  // nats; random policies keep a branch that costs more, as TrainOptions::essential_rise
   std::function<void(const std::string&)> note;  // told what is being measured; may be empty
 };
 

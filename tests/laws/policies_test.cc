@@ -27,7 +27,10 @@ class PoliciesTest : public ::testing::Test {
     for (uint64_t i = 0; i < 4; ++i) windows_.push_back(TinyTokens(48, 50 + i));
   }
 
-  PolicyMaker Maker() const { return PolicyMaker(*model_, {.use_adapter = false, .windows = windows_, .note = {}}); }
+  // Half of this model's branches cost more than that.
+  PolicyMaker Maker() const {
+    return PolicyMaker(*model_, {.use_adapter = false, .windows = windows_, .essential_rise = 1.5, .note = {}});
+  }
 
   // Net saving and NLL of the windows under a plan, by one engine step a window.
   std::pair<double, double> Measure(const SkipPlanPtr& plan) const {
@@ -89,7 +92,7 @@ TEST_F(PoliciesTest, OnlyRandomPoliciesDifferFromSequenceToSequence) {
   EXPECT_EQ(maker.Plan("shortgpt", 0.3, 1).plan->runs, maker.Plan("shortgpt", 0.3, 2).plan->runs);
   std::set<std::string> sets;
   for (uint64_t seed = 0; seed < 12; ++seed) {
-    const std::vector<uint8_t> runs = maker.Plan("random-branches", 0.1, seed).plan->runs;
+    const std::vector<uint8_t> runs = maker.Plan("random-branches", 0.2, seed).plan->runs;
     sets.insert(std::string(runs.begin(), runs.end()));
   }
   EXPECT_GT(sets.size(), 1U);
@@ -122,7 +125,7 @@ TEST_F(PoliciesTest, ShortGptLeavesOutTheLayersThatTurnTheStateLeast) {
 }
 
 TEST_F(PoliciesTest, BadRequestsAreNamed) {
-  PolicyMaker maker(*model_, {.use_adapter = false, .windows = {}, .note = {}});
+  PolicyMaker maker(*model_, {.use_adapter = false, .windows = {}, .essential_rise = 1.5, .note = {}});
   const auto message = [&](const std::string& policy, double budget) -> std::string {
     try {
       maker.Plan(policy, budget);
