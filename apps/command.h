@@ -23,6 +23,7 @@ void AddBench(CLI::App& app, Command& command);
 void AddData(CLI::App& app, Command& command);
 void AddTrain(CLI::App& app, Command& command);
 void AddCalibrate(CLI::App& app, Command& command);
+void AddEval(CLI::App& app, Command& command);
 void AddReport(CLI::App& app, Command& command);
 void AddExport(CLI::App& app, Command& command);
 

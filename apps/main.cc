@@ -107,6 +107,7 @@ int Main(int argc, char** argv) {
     AddData(app, command);
     AddTrain(app, command);
     AddCalibrate(app, command);
+    AddEval(app, command);
     AddReport(app, command);
     AddExport(app, command);
     if (argc < 2) {

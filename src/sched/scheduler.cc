@@ -104,7 +104,7 @@ void Scheduler::Check(const SequenceRequest& request) const {
   size_t longest = static_cast<size_t>(std::max(0, request.max_tokens));
   for (const auto& tokens : request.continuations) {
     check_ids(tokens, "continuation");
-    longest = std::max(longest, tokens.size());
+    longest = std::max(longest, tokens.size() - 1);  // the last one is scored, not run
   }
   if (request.prompt.size() + longest > static_cast<size_t>(config.context_length)) {
     Fail(ErrorCode::kLimitExceeded,
