@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <span>
 
+#include "analysis/sweep_report.h"
 #include "base/check.h"
 #include "command.h"
 #include "eval/policies.h"
 #include "eval/sweep.h"
 #include "flags.h"
 #include "interrupt.h"
+#include "io/atomic_write.h"
 #include "report.h"
 #include "terminal.h"
 
@@ -110,9 +114,19 @@ void FillArms(const EvalCommand& flags, SweepOptions* options) {
   }
 }
 
+// For the results: what was asked for, without paths.
+std::string CommandText(const EvalCommand& flags) {
+  std::string text = "gateskip eval";
+  if (flags.sweep) text += " --sweep";
+  for (const std::string& task : flags.tasks) text += " --task " + task.substr(0, task.find('='));
+  if (flags.limit > 0) text += fmt::format(" --limit {}", flags.limit);
+  return text + fmt::format(" --budget {}", fmt::join(flags.budgets, ","));
+}
+
 SweepOptions OptionsOf(const EvalCommand& flags) {
   SweepOptions options = flags.options;
   options.model_path = flags.paths.model;
+  options.command = CommandText(flags);
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
   options.budgets = flags.budgets;
   FillTasks(flags, &options);
@@ -175,10 +189,14 @@ int Run(const EvalCommand& flags) {
                             options.shard + 1, options.shards, options.output));
     return 0;
   }
+  const std::string page = RenderSweepReport(ReadSweepResults(results, "results"));
+  const std::string path = (std::filesystem::path(options.output) / "report.html").string();
+  WriteFileAtomically(path, std::as_bytes(std::span<const char>(page)));
   if (flags.json) {
     PrintJson(Json(results));
   } else {
     PrintTable(results);
+    fmt::print(stderr, "page: {}\n", Printable(path));
   }
   return 0;
 }
