@@ -30,8 +30,8 @@ constexpr int kCalibrationWindow = 512;
 constexpr std::string_view kOriginal = "original";
 
 struct Cell {
-  const SweepArm* arm;
-  const SweepTask* options;
+  const EvalArm* arm;
+  const EvalTask* options;
   const Task* task;
   double budget;
 };
@@ -82,7 +82,7 @@ class Sweep {
  public:
   Sweep(const SweepOptions& options, SweepObserver& observer) : options_(options), observer_(observer) {
     CheckOptions();
-    for (const SweepTask& task : options_.tasks) {
+    for (const EvalTask& task : options_.tasks) {
       observer_.OnMessage(fmt::format("reading {}", task.spec.name));
       tasks_.push_back(Task::Load(task.spec, task.options));
     }
@@ -107,7 +107,7 @@ class Sweep {
       fail("shard", "K of N with 0 <= K < N", fmt::format("{} of {}", options_.shard, options_.shards));
     }
     std::set<std::string> names;
-    for (const SweepArm& arm : options_.arms) {
+    for (const EvalArm& arm : options_.arms) {
       const PolicyInfo& policy = FindPolicy(arm.policy);
       if (arm.name.empty() || arm.name == kOriginal || !names.insert(arm.name).second) {
         fail("arm", "a name of its own, not 'original'", fmt::format("'{}'", arm.name));
@@ -126,7 +126,7 @@ class Sweep {
       previous = budget;
     }
     std::set<std::string> tasks;
-    for (const SweepTask& task : options_.tasks) {
+    for (const EvalTask& task : options_.tasks) {
       if (!tasks.insert(task.spec.name).second) fail("tasks", "each once", fmt::format("'{}' twice", task.spec.name));
     }
   }
@@ -134,7 +134,7 @@ class Sweep {
   // Each adapter is loaded once; the plain model first.
   std::vector<std::string> Adapters() const {
     std::vector<std::string> adapters = {""};
-    for (const SweepArm& arm : options_.arms) {
+    for (const EvalArm& arm : options_.arms) {
       if (std::ranges::find(adapters, arm.adapter) == adapters.end()) adapters.push_back(arm.adapter);
     }
     return adapters;
@@ -142,7 +142,7 @@ class Sweep {
 
   void PlanCells() {
     std::set<std::string> dense;  // adapters whose budget 0 is planned
-    const auto add = [&](const SweepArm& arm, double budget) {
+    const auto add = [&](const EvalArm& arm, double budget) {
       for (size_t t = 0; t < tasks_.size(); ++t) {
         cells_.push_back({&arm, &options_.tasks[t], tasks_[t].get(), budget});
         total_ += MineOf(*tasks_[t]).size();
@@ -150,7 +150,7 @@ class Sweep {
     };
     add(original_, 0);
     for (const std::string& adapter : Adapters()) {
-      for (const SweepArm& arm : options_.arms) {
+      for (const EvalArm& arm : options_.arms) {
         if (arm.adapter != adapter) continue;
         for (const double budget : options_.budgets) {
           if (budget == 0 && (adapter.empty() || !dense.insert(adapter).second)) continue;
@@ -172,7 +172,7 @@ class Sweep {
     Json arms = Json::array();
     arms.push_back(
         {{"name", kOriginal}, {"policy", "none"}, {"adapter", ""}, {"description", "The model as it came."}});
-    for (const SweepArm& arm : options_.arms) {
+    for (const EvalArm& arm : options_.arms) {
       const PolicyInfo& policy = FindPolicy(arm.policy);
       arms.push_back({{"name", arm.name},
                       {"policy", arm.policy},
@@ -378,7 +378,7 @@ class Sweep {
 
   const SweepOptions& options_;
   SweepObserver& observer_;
-  const SweepArm original_ = {std::string(kOriginal), "gates", ""};
+  const EvalArm original_ = {std::string(kOriginal), "gates", ""};
   std::vector<std::unique_ptr<Task>> tasks_;
   std::vector<Cell> cells_;
   size_t done_ = 0;

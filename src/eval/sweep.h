@@ -15,21 +15,21 @@
 namespace gateskip {
 
 // A policy and the adapter it runs with: a line of the plots.
-struct SweepArm {
+struct EvalArm {
   std::string name;
   std::string policy;   // eval/policies.h
   std::string adapter;  // a directory; empty: the plain model
 };
 
-struct SweepTask {
+struct EvalTask {
   TaskSpec spec;
   TaskOptions options;
 };
 
 struct SweepOptions {
   std::string model_path;
-  std::vector<SweepArm> arms;
-  std::vector<SweepTask> tasks;
+  std::vector<EvalArm> arms;
+  std::vector<EvalTask> tasks;
   std::vector<double> budgets;                 // ascending; 0 is run once for the plain model and once for each adapter
   std::string output;                          // a directory: results.json and samples/
   std::vector<std::string> calibration_paths;  // text that policies other than gates are measured and set on

@@ -20,7 +20,7 @@ enum class FilterKind { kRegex, kTakeFirst, kRemoveWhitespace, kLowercase };
 
 struct FilterStep {
   FilterKind kind = FilterKind::kTakeFirst;
-  std::string pattern;                 // regex (RE2)
+  std::string pattern = {};            // regex (RE2)
   int group_select = 0;                // which match; -1: the last
   std::string fallback = "[invalid]";  // where nothing matches
 };
@@ -34,7 +34,7 @@ struct MetricSpec {
   std::string metric;
   bool ignore_case = false;  // exact_match only, as the others
   bool ignore_punctuation = false;
-  std::vector<std::string> regexes_to_ignore;
+  std::vector<std::string> regexes_to_ignore = {};
 };
 
 enum class DataFormat {
