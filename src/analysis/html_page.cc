@@ -7,21 +7,18 @@ namespace gateskip {
 namespace {
 
 // Colours: blue against orange, and one ramp of blue for what is ordered (budgets, shares). Both pairs keep their
-// difference in lightness for every kind of colour blindness. Where there are more kinds than two the others follow,
-// and every line has its name.
+// difference in lightness for every kind of colour blindness.
 constexpr std::string_view kStyle = R"css(
 :root {
   color-scheme: light dark;
   --paper: #fcfcfb; --ink: #1a1d21; --muted: #5c656e; --hair: #e4e6e8; --ground: #f1f2f3;
   --blue: #1f66ad; --orange: #c8590a; --alarm: #b3261e;
-  --green: #2c7a3f; --purple: #7a3e9d; --teal: #0f7f83; --brown: #7a5230; --pink: #b8487f; --olive: #7d7a1c;
   --ramp0: #74a9d8; --ramp1: #4b8dc9; --ramp2: #2f72b3; --ramp3: #1d5791; --ramp4: #123f6e; --ramp5: #0a2848;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --ink: #e8eaec; --muted: #9aa3ac; --hair: #2c3136; --ground: #1c2024;
     --blue: #6cb0f0; --orange: #f0965a; --alarm: #ff8a80;
-    --green: #7ccf8f; --purple: #c79be6; --teal: #63cdd1; --brown: #cfa57f; --pink: #ee9cc4; --olive: #cfcb62;
     --ramp0: #3d6f9e; --ramp1: #4d88bf; --ramp2: #64a2da; --ramp3: #85bcec; --ramp4: #addaf8; --ramp5: #d9efff;
   }
 }
@@ -82,7 +79,6 @@ svg .line { stroke-width: 1.8; }
 svg .dashed { stroke-dasharray: 5 4; stroke-width: 1.5; stroke-linecap: butt; }
 svg .dots { stroke-width: 3; opacity: .28; }
 svg .points { stroke-width: 5.5; }
-svg .bars { stroke-width: 1; opacity: .55; }
 svg .note { stroke: var(--muted); stroke-width: 1; stroke-dasharray: 1 4; }
 svg .alarm { stroke: var(--alarm); stroke-width: 1; opacity: .8; }
 svg .ground { fill: var(--ground); stroke: none; }
@@ -112,12 +108,6 @@ svg .cell { fill: var(--ramp4); stroke: none; shape-rendering: crispEdges; }
 .c-muted { color: var(--muted); }
 .c-blue { color: var(--blue); }
 .c-orange { color: var(--orange); }
-.c-green { color: var(--green); }
-.c-purple { color: var(--purple); }
-.c-teal { color: var(--teal); }
-.c-brown { color: var(--brown); }
-.c-pink { color: var(--pink); }
-.c-olive { color: var(--olive); }
 .c-ramp0 { color: var(--ramp0); }
 .c-ramp1 { color: var(--ramp1); }
 .c-ramp2 { color: var(--ramp2); }
@@ -238,14 +228,6 @@ constexpr std::string_view kScript = R"js(
 })();
 )js";
 
-std::string Row(std::string_view tag, const std::vector<std::string>& cells, const std::set<size_t>& text_columns) {
-  std::string html = "<tr>";
-  for (size_t i = 0; i < cells.size(); ++i) {
-    html += fmt::format("<{0}{1}>{2}</{0}>", tag, text_columns.contains(i) ? " class=\"text\"" : "", cells[i]);
-  }
-  return html + "</tr>\n";
-}
-
 }  // namespace
 
 std::string HtmlEscape(std::string_view text) {
@@ -287,13 +269,6 @@ std::string HtmlPage(std::string_view title, std::string_view body) {
   html += fmt::format("<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n", HtmlEscape(title), kStyle);
   html += body;
   return html + fmt::format("</main>\n<script>{}</script>\n</body>\n</html>\n", kScript);
-}
-
-std::string HtmlTable(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows,
-                      const std::set<size_t>& text_columns) {
-  std::string html = "<div class=\"table\"><table>\n<thead>" + Row("th", head, text_columns) + "</thead>\n<tbody>\n";
-  for (const auto& row : rows) html += Row("td", row, text_columns);
-  return html + "</tbody></table></div>\n";
 }
 
 }  // namespace gateskip

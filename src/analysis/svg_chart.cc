@@ -137,20 +137,6 @@ std::string DotPath(const Curve& curve, const Axis& x, const Axis& y) {
   return path;
 }
 
-// A bar of +- the error at each point, as far as the picture goes.
-std::string BarPath(const ChartSeries& series, const Axis& x, const Axis& y) {
-  std::string path;
-  const Curve& curve = series.curve;
-  for (size_t i = 0; i < std::min(curve.x.size(), series.error.size()); ++i) {
-    if (!Drawable(curve.y[i]) || !Drawable(series.error[i]) || !x.Holds(curve.x[i]) || !y.Holds(curve.y[i])) continue;
-    const double low = std::max(y.low, curve.y[i] - series.error[i]);
-    const double high = std::min(y.high, curve.y[i] + series.error[i]);
-    path +=
-        fmt::format("M{:.1f} {:.1f}V{:.1f}", kBox * x.At(curve.x[i]), kBox * (1 - y.At(low)), kBox * (1 - y.At(high)));
-  }
-  return path;
-}
-
 void AddPath(std::string& html, std::string_view classes, const std::string& path) {
   if (!path.empty()) html += fmt::format("<path class=\"{}\" d=\"{}\"/>", classes, path);
 }
@@ -341,7 +327,6 @@ std::string RenderLineChart(const LineChart& chart) {
   AddPath(html, "note", notes);
   AddPath(html, "alarm", alarms);
   for (const ChartSeries& s : chart.series) {
-    AddPath(html, fmt::format("bars c-{}", s.color), BarPath(s, x, y));
     if (s.style != ChartStyle::kDots) {
       AddPath(html, fmt::format("{} c-{}", s.style == ChartStyle::kDashed ? "line dashed" : "line", s.color),
               LinePath(s.curve, x, y));

@@ -19,11 +19,10 @@ enum class ChartStyle { kLine, kDashed, kDots, kLineAndDots };
 struct ChartSeries {
   std::string name;
   Curve curve;        // NaN is a gap; beyond +-1e30 counts as NaN
-  std::string color;  // a colour of the page: "blue", "orange", "ink", "muted", "ramp0" .. "ramp5", "green", ...
+  std::string color;  // a colour of the page: "blue", "orange", "ink", "muted", "ramp0" .. "ramp5"
   ChartStyle style = ChartStyle::kLine;
   // Where the name is read. Under the pointer it always is; at the end of the line it needs room on the right.
   enum class Name { kInLegend, kAtEnd, kUnderPointer } name_place = Name::kInLegend;
-  std::vector<double> error = {};  // a bar of +- so much at each point; empty: none
 };
 
 // A vertical line at one x.

@@ -61,6 +61,22 @@ std::string OptionText(const nlohmann::json& value) {
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string Row(std::string_view tag, const std::vector<std::string>& cells, const std::set<size_t>& text_columns) {
+  std::string html = "<tr>";
+  for (size_t i = 0; i < cells.size(); ++i) {
+    html += fmt::format("<{0}{1}>{2}</{0}>", tag, text_columns.contains(i) ? " class=\"text\"" : "", cells[i]);
+  }
+  return html + "</tr>\n";
+}
+
+// Cells are HTML. Only the columns named hold text and are set from the left; the first one always is.
+std::string Table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows,
+                  const std::set<size_t>& text_columns) {
+  std::string html = "<div class=\"table\"><table>\n<thead>" + Row("th", head, text_columns) + "</thead>\n<tbody>\n";
+  for (const auto& row : rows) html += Row("td", row, text_columns);
+  return html + "</tbody></table></div>\n";
+}
+
 std::string Details(const std::string& summary, const std::string& html) {
   return fmt::format("<details><summary>{}</summary>{}</details>\n", HtmlEscape(summary), html);
 }
@@ -123,7 +139,7 @@ std::string Quality(const TrainLog& log) {
     const auto at = std::find(first.budgets.begin(), first.budgets.end(), last.budgets[i]) - first.budgets.begin();
     rows.back().push_back(at < std::ssize(first.nll) ? Number(first.nll[static_cast<size_t>(at)], 4) : "–");
   }
-  return html + "<div class=\"split\">\n" + HtmlTable(head, rows, {}) + TradeOffChart(log) + "\n</div>\n</section>\n";
+  return html + "<div class=\"split\">\n" + Table(head, rows, {}) + TradeOffChart(log) + "\n</div>\n</section>\n";
 }
 
 std::string Branches(const TrainLog& log) {
@@ -171,7 +187,7 @@ std::string OptionTable(const nlohmann::json& options, const std::set<std::strin
     if (!names.contains(key)) continue;
     rows.push_back({"<code>" + HtmlEscape(key) + "</code>", HtmlEscape(OptionText(value))});
   }
-  return HtmlTable({"Option", "Value"}, rows, {0, 1});
+  return Table({"Option", "Value"}, rows, {0, 1});
 }
 
 std::string Setup(const TrainLog& log, const std::map<int64_t, LoggedBadStep>& bad_steps) {
@@ -193,7 +209,7 @@ std::string Setup(const TrainLog& log, const std::map<int64_t, LoggedBadStep>& b
           {HtmlEscape(f.path), fmt::format("{}", f.rows), fmt::format("{}", f.used), fmt::format("{}", f.skipped)});
     }
     html += Details(log.data_tokens > 0 ? "Training text, " + Amount(log.data_tokens) + " tokens" : "Training text",
-                    HtmlTable({"File", "Rows", "Used", "Skipped"}, rows, {0}));
+                    Table({"File", "Rows", "Used", "Skipped"}, rows, {0}));
   }
   if (!bad_steps.empty()) {
     std::vector<std::vector<std::string>> rows;
@@ -202,8 +218,8 @@ std::string Setup(const TrainLog& log, const std::map<int64_t, LoggedBadStep>& b
       rows.push_back({fmt::format("{}", step), HtmlEscape(bad.reason), Number(bad.loss, 4)});
     }
     const std::string more = bad_steps.size() > kMaxListed ? fmt::format(", the first {}", kMaxListed) : "";
-    html += Details(fmt::format("Bad steps: {}{}", bad_steps.size(), more),
-                    HtmlTable({"Step", "Reason", "Loss"}, rows, {1}));
+    html +=
+        Details(fmt::format("Bad steps: {}{}", bad_steps.size(), more), Table({"Step", "Reason", "Loss"}, rows, {1}));
   }
   return html + "</section>\n";
 }
