@@ -33,6 +33,8 @@ std::string Percent(double share, int decimals) {
   return std::isfinite(share) ? Number(100 * share, decimals) + " %" : "–";
 }
 
+std::string BudgetText(double budget) { return fmt::format("{:.4g} %", 100 * budget); }
+
 std::string Amount(int64_t n) {
   const double value = static_cast<double>(n);
   if (n < 10'000) return fmt::format("{}", n);

@@ -15,6 +15,8 @@ std::string Number(double value, int decimals);
 std::string Signed(double value, int decimals);
 // Of a share: "12.5 %".
 std::string Percent(double share, int decimals);
+// "12.5 %", with no more digits than it has.
+std::string BudgetText(double budget);
 // "512", "20.5 k", "2.50 M".
 std::string Amount(int64_t n);
 

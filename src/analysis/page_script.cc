@@ -26,11 +26,19 @@ const std::string_view kPageScript = R"js(
     }
     return low > 0 && x - xs[low - 1] < xs[low] - x ? low - 1 : low;
   };
-  const plots = [...document.querySelectorAll(".plot")].map(plot => ({
+  const all = [...document.querySelectorAll(".plot")].map(plot => ({
+    root: plot,
     area: plot.querySelector(".area"),
     rule: plot.querySelector(".rule"),
     data: JSON.parse(plot.querySelector("script").textContent),
   }));
+  const plots = all.filter(plot => plot.data.kind !== "points");
+  const put = event => {
+    tip.hidden = false;
+    const right = event.clientX + 16 + tip.offsetWidth < innerWidth;
+    tip.style.left = Math.max(4, right ? event.clientX + 14 : event.clientX - 14 - tip.offsetWidth) + "px";
+    tip.style.top = Math.max(4, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 4)) + "px";
+  };
   const place = (plot, x) => {
     const share = (x - plot.data.low) / (plot.data.high - plot.data.low);
     plot.rule.style.display = share >= 0 && share <= 1 ? "block" : "none";
@@ -74,14 +82,36 @@ const std::string_view kPageScript = R"js(
       if (!found) return;
       for (const other of plots) if (other.data.name === plot.data.name) place(other, found.at);
       tip.replaceChildren(...found.rows);
-      tip.hidden = false;
-      const right = event.clientX + 16 + tip.offsetWidth < innerWidth;
-      tip.style.left = Math.max(4, right ? event.clientX + 14 : event.clientX - 14 - tip.offsetWidth) + "px";
-      tip.style.top = Math.max(4, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 4)) + "px";
+      put(event);
     };
     plot.area.addEventListener("pointermove", move);
     plot.area.addEventListener("pointerdown", move);
     plot.area.addEventListener("pointerleave", leave);
+  }
+  // Points: the nearest one under the pointer speaks, and the other arms step back.
+  for (const plot of all.filter(plot => plot.data.kind === "points")) {
+    const parts = [...plot.root.querySelectorAll("[data-s]")];
+    const dim = arm => {
+      for (const part of parts) part.classList.toggle("dim", arm !== null && part.dataset.s !== arm);
+      tip.hidden = arm === null;
+    };
+    const move = event => {
+      const over = event.target.closest("[data-s]");
+      const box = plot.area.getBoundingClientRect();
+      let best = null, least = 28;
+      for (const p of plot.data.points) {
+        const far = Math.hypot(box.left + p.x * box.width - event.clientX, box.top + p.y * box.height - event.clientY);
+        if (far < least) [best, least] = [p, far];
+      }
+      dim(best ? String(best.s) : over ? over.dataset.s : null);
+      tip.hidden = !best;
+      if (!best) return;
+      tip.replaceChildren(line("b", best.name), ...best.facts.map(fact => line("div", ...fact)));
+      put(event);
+    };
+    plot.area.addEventListener("pointermove", move);
+    plot.area.addEventListener("pointerdown", move);
+    plot.area.addEventListener("pointerleave", () => dim(null));
   }
 })();
 )js";

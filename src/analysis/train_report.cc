@@ -92,7 +92,7 @@ std::string Quality(const TrainLog& log) {
   for (size_t i = 0; i < last.budgets.size(); ++i) {
     const double rise = last.nll[i] - last.base_nll;
     const double share = last.base_nll > 0 ? rise / last.base_nll : kNaN;
-    rows.push_back({"<strong>" + BudgetName(last.budgets[i]) + "</strong>", Percent(last.net_saving[i], 1),
+    rows.push_back({"<strong>" + BudgetText(last.budgets[i]) + "</strong>", Percent(last.net_saving[i], 1),
                     "<strong>" + Number(last.nll[i], 4) + "</strong>", Signed(rise, 4),
                     std::isfinite(share) ? Signed(100 * share, 1) : "–", Number(std::exp(last.nll[i]), 2)});
     if (!two) continue;
@@ -119,7 +119,7 @@ std::string Branches(const TrainLog& log) {
 
 std::string SampleHtml(const LoggedSample& sample) {
   std::string html = "<article class=\"sample\"><h3>Step " + fmt::format("{}", sample.step);
-  if (std::isfinite(sample.budget)) html += ", budget " + BudgetName(sample.budget);
+  if (std::isfinite(sample.budget)) html += ", budget " + BudgetText(sample.budget);
   return html + fmt::format("</h3><p class=\"prompt\">{}</p><p>{}</p></article>\n", HtmlEscape(sample.prompt),
                             HtmlEscape(sample.text));
 }
