@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/text_table.h"
 #include "gateskip/engine.h"
 
 namespace gateskip::cli {
@@ -36,8 +37,5 @@ struct Spread {
   double high = 0;
 };
 Spread MeasureSpread(std::vector<double> values);
-
-// Columns sized by their content, the first left-aligned, the others right-aligned.
-std::string FormatTable(const std::vector<std::vector<std::string>>& rows, bool markdown);
 
 }  // namespace gateskip::cli

@@ -5,52 +5,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "analysis/chart_parts.h"
 #include "analysis/html_page.h"
 
 namespace gateskip {
 namespace {
 
-constexpr double kBox = 1000;  // of the viewBox, both ways
-constexpr double kHuge = 1e30;
+constexpr double kBox = kChartBox;
 constexpr int kLineHeight = 260;     // CSS pixels, as the style sheet has it
 constexpr double kLabelHeight = 15;  // of a label at the end of a line
-constexpr int kMaxTicks = 100;
 constexpr int kTickPieces = 6;
 constexpr int kHeatLevels = 20;
 constexpr size_t kMaxLabelledRows = 12;
-
-bool Drawable(double v) { return std::abs(v) <= kHuge; }
-bool HasLogarithm(double v) { return v >= 1 / kHuge; }
-
-// From data to shares of the picture: 0 is left or bottom, 1 right or top.
-struct Axis {
-  double low = 0;
-  double high = 1;
-  double spacing = 1;  // of the ticks, unless log
-  bool log = false;
-
-  double At(double v) const {
-    if (log) return (std::log10(v) - std::log10(low)) / (std::log10(high) - std::log10(low));
-    return (v - low) / (high - low);
-  }
-  bool Holds(double v) const {
-    const double at = At(v);
-    return at >= -1e-6 && at <= 1 + 1e-6;
-  }
-};
-
-struct Range {
-  double low = std::numeric_limits<double>::infinity();
-  double high = -std::numeric_limits<double>::infinity();
-
-  void Add(double v) {
-    low = std::min(low, v);
-    high = std::max(high, v);
-  }
-  bool empty() const { return !(low <= high); }
-};
 
 Range XRange(const LineChart& chart) {
   Range range;
@@ -85,33 +52,6 @@ Axis XAxis(double low, double high, bool whole) {
   return {low, high, whole ? std::max(1.0, spacing) : spacing};
 }
 
-// The axis ends at round numbers.
-Axis YAxis(const LineChart& chart, Range range) {
-  Axis axis;
-  axis.log = chart.log_y;
-  if (axis.log) {
-    if (range.high < range.low * 1.5) range = {range.low / 1.5, range.high * 1.5};
-    const auto round_to = [](double v, bool up) {
-      const double power = std::pow(10.0, std::floor(std::log10(v)));
-      double best = up ? 10 * power : power;
-      for (const double m : {1.0, 2.0, 5.0}) {
-        if (up && m * power >= v * (1 - 1e-9)) return m * power;
-        if (!up && m * power <= v * (1 + 1e-9)) best = m * power;
-      }
-      return best;
-    };
-    axis.low = round_to(range.low, false);
-    axis.high = round_to(range.high, true);
-    return axis;
-  }
-  const double least = std::max(1e-6 * std::max(std::abs(range.low), std::abs(range.high)), 1e-12);
-  if (range.high - range.low < least) range = {range.low - least, range.high + least};
-  axis.spacing = TickSpacing(range.high - range.low, kTickPieces - 1);
-  axis.low = std::floor(range.low / axis.spacing + 1e-9) * axis.spacing;
-  axis.high = std::ceil(range.high / axis.spacing - 1e-9) * axis.spacing;
-  return axis;
-}
-
 std::string LinePath(const Curve& curve, const Axis& x, const Axis& y) {
   std::string path;
   bool pen_down = false;
@@ -137,31 +77,6 @@ std::string DotPath(const Curve& curve, const Axis& x, const Axis& y) {
   return path;
 }
 
-void AddPath(std::string& html, std::string_view classes, const std::string& path) {
-  if (!path.empty()) html += fmt::format("<path class=\"{}\" d=\"{}\"/>", classes, path);
-}
-
-std::string JsonText(std::string_view text) {
-  std::string json = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\' || c == '<' || static_cast<unsigned char>(c) < 0x20) {
-      json += fmt::format("\\u{:04x}", static_cast<unsigned>(c));  // a '<' would end the script element
-    } else {
-      json += c;
-    }
-  }
-  return json + "\"";
-}
-
-std::string JsonNumbers(const std::vector<double>& values, int digits) {
-  std::string json = "[";
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (i > 0) json += ',';
-    json += Drawable(values[i]) ? fmt::format("{:.{}g}", values[i], digits) : "null";
-  }
-  return json + "]";
-}
-
 std::string_view StyleName(ChartStyle style) {
   switch (style) {
     case ChartStyle::kLine:
@@ -174,12 +89,6 @@ std::string_view StyleName(ChartStyle style) {
       return "points";
   }
   return "line";
-}
-
-std::string Caption(const std::string& title, const std::string& note) {
-  std::string html = fmt::format("<figcaption><h3>{}</h3>", HtmlEscape(title));
-  if (!note.empty()) html += fmt::format("<p>{}</p>", HtmlEscape(note));
-  return html + "</figcaption>";
 }
 
 std::string Legend(const LineChart& chart) {
@@ -207,26 +116,15 @@ std::string EndLabels(const LineChart& chart, const Axis& y) {
     }
   }
   std::stable_sort(labels.begin(), labels.end(), [](const Label& a, const Label& b) { return a.top < b.top; });
-  for (size_t i = 1; i < labels.size(); ++i) labels[i].top = std::max(labels[i].top, labels[i - 1].top + kLabelHeight);
-  double limit = kLineHeight + kLabelHeight / 2;
-  for (size_t i = labels.size(); i-- > 0; limit = labels[i].top - kLabelHeight) {
-    labels[i].top = std::min(labels[i].top, limit);
-  }
+  std::vector<double> tops;
+  for (const Label& label : labels) tops.push_back(label.top);
+  SpreadLabels(&tops, kLabelHeight, kLineHeight + kLabelHeight / 2);
   std::string html;
-  for (const Label& label : labels) {
-    html += fmt::format("<span class=\"end c-{}\" style=\"top:{:.1f}%\">{}</span>", label.series->color,
-                        100 * label.top / kLineHeight, HtmlEscape(label.series->name));
+  for (size_t i = 0; i < labels.size(); ++i) {
+    html += fmt::format("<span class=\"end c-{}\" style=\"top:{:.1f}%\">{}</span>", labels[i].series->color,
+                        100 * tops[i] / kLineHeight, HtmlEscape(labels[i].series->name));
   }
   return html;
-}
-
-std::string XLabels(const Axis& x, const std::string& name) {
-  std::string html;
-  for (const double tick : LinearTicks(x.low, x.high, x.spacing)) {
-    html +=
-        fmt::format("<span class=\"x\" style=\"left:{:.2f}%\">{}</span>", 100 * x.At(tick), TickText(tick, x.spacing));
-  }
-  return html + fmt::format("<span class=\"x-name\">{}</span>", HtmlEscape(name));
 }
 
 std::string HoverData(const LineChart& chart, const Axis& x) {
@@ -248,76 +146,21 @@ std::string HoverData(const LineChart& chart, const Axis& x) {
 
 }  // namespace
 
-double TickSpacing(double span, int pieces) {
-  const double raw = span / pieces;
-  const double power = std::pow(10.0, std::floor(std::log10(raw)));
-  for (const double step : {1.0, 2.0, 5.0}) {
-    if (step * power >= raw * (1 - 1e-9)) return step * power;
-  }
-  return 10 * power;
-}
-
-std::vector<double> LinearTicks(double low, double high, double spacing) {
-  std::vector<double> ticks;
-  const double first = std::ceil(low / spacing - 1e-9);
-  const double last = std::floor(high / spacing + 1e-9);
-  for (int i = 0; i <= last - first && i < kMaxTicks; ++i) ticks.push_back((first + i) * spacing + 0.0);  // no -0
-  return ticks;
-}
-
-std::vector<double> LogTicks(double low, double high) {
-  const auto between = [&](std::initializer_list<double> mantissas, int every) {
-    std::vector<double> ticks;
-    const int first = static_cast<int>(std::floor(std::log10(low)));
-    const int last = static_cast<int>(std::ceil(std::log10(high)));
-    for (int e = first; e <= last; e += every) {
-      for (const double m : mantissas) {
-        const double tick = m * std::pow(10.0, e);
-        if (tick >= low * (1 - 1e-9) && tick <= high * (1 + 1e-9)) ticks.push_back(tick);
-      }
-    }
-    return ticks;
-  };
-  const int decades = static_cast<int>(std::log10(high / low));
-  std::vector<double> ticks = between({1.0}, 1 + decades / 8);
-  return ticks.size() >= 3 ? ticks : between({1.0, 2.0, 5.0}, 1);
-}
-
-std::string TickText(double value, double spacing) {
-  const double magnitude = std::abs(value);
-  if (magnitude >= 1e9 || (magnitude > 0 && magnitude < 1e-4)) return fmt::format("{:.4g}", value);
-  const auto decimals = [](double step) {
-    return std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
-  };
-  if (magnitude >= 1e6 && spacing >= 1e4) return fmt::format("{:.{}f}M", value / 1e6, decimals(spacing / 1e6));
-  if (magnitude >= 1e4 && spacing >= 1e2) return fmt::format("{:.{}f}k", value / 1e3, decimals(spacing / 1e3));
-  return fmt::format("{:.{}f}", value, decimals(spacing));
-}
-
 std::string RenderLineChart(const LineChart& chart) {
-  std::string html = "<figure>" + Caption(chart.title, chart.note) + Legend(chart);
+  std::string html = "<figure>" + ChartCaption(chart.title, chart.note) + Legend(chart);
   const Range x_range = XRange(chart);
   const Range y_range = YRange(chart);
   if (x_range.empty() || y_range.empty()) return html + "<p class=\"none\">No values yet.</p></figure>";
   const Axis x = XAxis(x_range.low, x_range.high, chart.whole_x);
-  const Axis y = YAxis(chart, y_range);
+  const Axis y = RoundAxis(y_range, chart.log_y, kTickPieces - 1);
 
   const bool labels = std::any_of(chart.series.begin(), chart.series.end(),
                                   [](const auto& s) { return s.name_place == ChartSeries::Name::kAtEnd; });
   html += fmt::format("<p class=\"y-name\">{}</p><div class=\"plot{}\"><div class=\"area\">", HtmlEscape(chart.y_name),
                       labels ? " ends" : "");
-  html += fmt::format("<svg viewBox=\"0 0 {0} {0}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{1}\">",
-                      kBox, HtmlEscape(chart.title));
-  std::string y_labels;
-  std::string grid;
-  for (const double tick : y.log ? LogTicks(y.low, y.high) : LinearTicks(y.low, y.high, y.spacing)) {
-    const double top = 1 - y.At(tick);
-    grid += fmt::format("M0 {:.1f}H{}", kBox * top, kBox);
-    const double factor = chart.percent ? 100 : 1;
-    y_labels += fmt::format("<span class=\"y\" style=\"top:{:.2f}%\">{}{}</span>", 100 * top,
-                            TickText(factor * tick, factor * (y.log ? tick : y.spacing)), chart.percent ? " %" : "");
-  }
-  AddPath(html, "grid", grid);
+  const YGrid grid = MakeYGrid(y, chart.percent);
+  html += OpenSvg(chart.title);
+  AddPath(html, "grid", grid.path);
   std::string notes;
   std::string alarms;
   for (const ChartMark& mark : chart.marks) {
@@ -336,12 +179,12 @@ std::string RenderLineChart(const LineChart& chart) {
               DotPath(s.curve, x, y));
     }
   }
-  html += "</svg>" + y_labels + XLabels(x, chart.x_name) + EndLabels(chart, y) + "<i class=\"rule\"></i></div>";
+  html += "</svg>" + grid.labels + XLabels(x, chart.x_name) + EndLabels(chart, y) + "<i class=\"rule\"></i></div>";
   return html + "<script type=\"application/json\">" + HoverData(chart, x) + "</script></div></figure>";
 }
 
 std::string RenderHeatMap(const HeatMap& map) {
-  std::string html = "<figure>" + Caption(map.title, map.note);
+  std::string html = "<figure>" + ChartCaption(map.title, map.note);
   const size_t rows = map.cells.size();
   const size_t columns = map.edges.empty() ? 0 : map.edges.size() - 1;
   if (rows == 0 || columns == 0 || !(map.edges.front() < map.edges.back())) {
@@ -377,10 +220,7 @@ std::string RenderHeatMap(const HeatMap& map) {
       "<p class=\"scale\">{} <span>0 %</span><i class=\"ramp\"></i><span>100 %</span></p>"
       "<p class=\"y-name\">{}</p><div class=\"plot heat\" style=\"--rows:{}\"><div class=\"area\">",
       HtmlEscape(map.value_name), HtmlEscape(map.row_name), rows);
-  html += fmt::format(
-      "<svg viewBox=\"0 0 {0} {0}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{1}\">"
-      "<path class=\"ground\" d=\"M0 0H{0}V{0}H0z\"/>",
-      kBox, HtmlEscape(map.title));
+  html += OpenSvg(map.title) + fmt::format("<path class=\"ground\" d=\"M0 0H{0}V{0}H0z\"/>", kBox);
   for (size_t level = 1; level < levels.size(); ++level) {
     if (levels[level].empty()) continue;
     html += fmt::format("<path class=\"cell\" fill-opacity=\"{:.2f}\" d=\"{}\"/>",

@@ -63,13 +63,4 @@ struct HeatMap {
 
 std::string RenderHeatMap(const HeatMap& map);
 
-// 1, 2 or 5 times a power of ten: the least one by which `span` is cut into at most `pieces`. Both above 0.
-double TickSpacing(double span, int pieces);
-// The multiples of `spacing` in [low, high].
-std::vector<double> LinearTicks(double low, double high, double spacing);
-// Powers of ten, with 2 and 5 times them where there would be fewer than three. 0 < low < high.
-std::vector<double> LogTicks(double low, double high);
-// "0.25", "1500", "20k", "1.5M": as many decimals as ticks `spacing` apart need to differ.
-std::string TickText(double value, double spacing);
-
 }  // namespace gateskip

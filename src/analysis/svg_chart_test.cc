@@ -13,7 +13,6 @@
 namespace gateskip {
 namespace {
 
-using ::testing::ElementsAre;
 using testing::Has;
 using testing::HtmlProblem;
 
@@ -28,27 +27,6 @@ LineChart OneLine(std::vector<double> x, std::vector<double> y) {
   chart.y_name = "nats";
   chart.series.push_back({"loss", {std::move(x), std::move(y)}, "blue"});
   return chart;
-}
-
-TEST(TicksTest, AreRoundAndInside) {
-  EXPECT_EQ(TickSpacing(1.0, 5), 0.2);
-  EXPECT_EQ(TickSpacing(1.1, 5), 0.5);
-  EXPECT_EQ(TickSpacing(5000, 5), 1000);
-  EXPECT_THAT(LinearTicks(-0.1, 1.05, 0.5), ElementsAre(0, 0.5, 1));
-  EXPECT_FALSE(std::signbit(LinearTicks(-0.1, 1, 0.5)[0]));
-  EXPECT_THAT(LogTicks(0.01, 100), ElementsAre(0.01, 0.1, 1, 10, 100));
-  EXPECT_THAT(LogTicks(0.2, 5), ElementsAre(0.2, 0.5, 1, 2, 5));
-}
-
-TEST(TicksTest, TextHasTheDecimalsTheSpacingNeeds) {
-  EXPECT_EQ(TickText(0.25, 0.05), "0.25");
-  EXPECT_EQ(TickText(3, 1), "3");
-  EXPECT_EQ(TickText(3, 0.5), "3.0");
-  EXPECT_EQ(TickText(1500, 500), "1500");
-  EXPECT_EQ(TickText(20'000, 5000), "20k");
-  EXPECT_EQ(TickText(22'500, 500), "22.5k");
-  EXPECT_EQ(TickText(1'500'000, 500'000), "1.5M");
-  EXPECT_EQ(TickText(0, 0.001), "0.000");
 }
 
 TEST(LineChartTest, PointsLieWhereTheAxesSay) {

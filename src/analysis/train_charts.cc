@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "analysis/html_parts.h"
+
 namespace gateskip {
 namespace {
 
@@ -82,8 +84,6 @@ int64_t LastStep(const TrainLog& log) {
   return last;
 }
 
-std::string BudgetName(double budget) { return fmt::format("{:.4g} %", 100 * budget); }
-
 std::map<int64_t, LoggedBadStep> BadSteps(const TrainLog& log) {
   std::map<int64_t, LoggedBadStep> bad = log.bad_steps;
   for (const LoggedStep& s : log.steps) {
@@ -134,7 +134,7 @@ std::string HeldoutChart(const TrainLog& log) {
       curve.y.push_back(e.nll[static_cast<size_t>(at)]);
     }
     const size_t shade = budgets.size() < 2 ? 3 : i * 5 / (budgets.size() - 1);
-    chart.series.push_back({BudgetName(budgets[i]), curve, fmt::format("ramp{}", shade),
+    chart.series.push_back({BudgetText(budgets[i]), curve, fmt::format("ramp{}", shade),
                             log.evaluations.size() <= 40 ? ChartStyle::kLineAndDots : ChartStyle::kLine, Name::kAtEnd});
   }
   return RenderLineChart(chart);

@@ -16,8 +16,6 @@ namespace gateskip {
 int64_t LastStep(const TrainLog& log);
 // NaN when there is no such number.
 double OptionNumber(const TrainLog& log, const char* key);
-// "12.5 %".
-std::string BudgetName(double budget);
 
 // By step: the events, and steps whose numbers say so where an older trainer wrote no event.
 std::map<int64_t, LoggedBadStep> BadSteps(const TrainLog& log);

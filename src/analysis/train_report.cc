@@ -11,6 +11,7 @@
 #include <span>
 
 #include "analysis/html_page.h"
+#include "analysis/html_parts.h"
 #include "analysis/train_charts.h"
 #include "gate/branch.h"
 #include "io/atomic_write.h"
@@ -20,27 +21,6 @@ namespace {
 
 constexpr size_t kMaxListed = 200;  // rows of a table
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-std::string Number(double value, int decimals) {
-  if (!std::isfinite(value)) return "–";
-  return fmt::format("{}{:.{}f}", value < 0 ? "−" : "", std::abs(value), decimals);
-}
-
-std::string Signed(double value, int decimals) {
-  return fmt::format("{}{}", value >= 0 ? "+" : "", Number(value, decimals));
-}
-
-std::string Percent(double share, int decimals) {
-  return std::isfinite(share) ? Number(100 * share, decimals) + " %" : "–";
-}
-
-std::string Amount(int64_t n) {
-  const double value = static_cast<double>(n);
-  if (n < 10'000) return fmt::format("{}", n);
-  if (n < 1'000'000) return fmt::format("{:.1f} k", value * 1e-3);
-  if (n < 1'000'000'000) return fmt::format("{:.2f} M", value * 1e-6);
-  return fmt::format("{:.2f} G", value * 1e-9);
-}
 
 std::string Duration(double seconds) {
   const auto total = static_cast<int64_t>(std::min(seconds, 1e12) + 0.5);
@@ -59,26 +39,6 @@ std::string OptionText(const nlohmann::json& value) {
     return text;
   }
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-std::string Row(std::string_view tag, const std::vector<std::string>& cells, const std::set<size_t>& text_columns) {
-  std::string html = "<tr>";
-  for (size_t i = 0; i < cells.size(); ++i) {
-    html += fmt::format("<{0}{1}>{2}</{0}>", tag, text_columns.contains(i) ? " class=\"text\"" : "", cells[i]);
-  }
-  return html + "</tr>\n";
-}
-
-// Cells are HTML. Only the columns named hold text and are set from the left; the first one always is.
-std::string Table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows,
-                  const std::set<size_t>& text_columns) {
-  std::string html = "<div class=\"table\"><table>\n<thead>" + Row("th", head, text_columns) + "</thead>\n<tbody>\n";
-  for (const auto& row : rows) html += Row("td", row, text_columns);
-  return html + "</tbody></table></div>\n";
-}
-
-std::string Details(const std::string& summary, const std::string& html) {
-  return fmt::format("<details><summary>{}</summary>{}</details>\n", HtmlEscape(summary), html);
 }
 
 std::string Header(const TrainLog& log, const std::string& name, size_t num_bad_steps) {
@@ -132,7 +92,7 @@ std::string Quality(const TrainLog& log) {
   for (size_t i = 0; i < last.budgets.size(); ++i) {
     const double rise = last.nll[i] - last.base_nll;
     const double share = last.base_nll > 0 ? rise / last.base_nll : kNaN;
-    rows.push_back({"<strong>" + BudgetName(last.budgets[i]) + "</strong>", Percent(last.net_saving[i], 1),
+    rows.push_back({"<strong>" + BudgetText(last.budgets[i]) + "</strong>", Percent(last.net_saving[i], 1),
                     "<strong>" + Number(last.nll[i], 4) + "</strong>", Signed(rise, 4),
                     std::isfinite(share) ? Signed(100 * share, 1) : "–", Number(std::exp(last.nll[i]), 2)});
     if (!two) continue;
@@ -159,7 +119,7 @@ std::string Branches(const TrainLog& log) {
 
 std::string SampleHtml(const LoggedSample& sample) {
   std::string html = "<article class=\"sample\"><h3>Step " + fmt::format("{}", sample.step);
-  if (std::isfinite(sample.budget)) html += ", budget " + BudgetName(sample.budget);
+  if (std::isfinite(sample.budget)) html += ", budget " + BudgetText(sample.budget);
   return html + fmt::format("</h3><p class=\"prompt\">{}</p><p>{}</p></article>\n", HtmlEscape(sample.prompt),
                             HtmlEscape(sample.text));
 }

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report: the HTML page of a training run, from its log alone."""
+"""report: the HTML page of a training run, from its log alone, and that of a sweep, from its results."""
 import html.parser
 import json
+import pathlib
 import unittest
 
 import cli_case
 
 VOID = {"meta"}
+SAMPLE = pathlib.Path(__file__).resolve().parent.parent / "data" / "sweep_made_up.json"
 
 
 class Page(html.parser.HTMLParser):
@@ -111,6 +113,46 @@ class ReportTest(cli_case.CliCase):
             self.assert_refused(cli_case.CORRUPT, "report", "--run", self.fixtures, says="events of a training run")
         log.write_text(short_log())
         self.assert_refused(cli_case.IO, "report", "--run", self.fixtures, "-o", "/no/such/folder/page.html")
+
+    def test_sweep(self):
+        results = self.folder / "sweep.json"
+        results.write_text(SAMPLE.read_text())
+        result = self.run_ok("report", "--results", results)
+        self.assertEqual(result.stdout.decode(), f"{self.folder}/sweep.html\n")
+        text = (self.folder / "sweep.html").read_text()
+        page = Page(self, text)
+        words = " ".join(page.text)
+        for point in json.loads(SAMPLE.read_text())["results"]:
+            value = point["metrics"][0]["value"]
+            self.assertIn(f"{100 * value:.1f}" if point["task"] == "piqa" else f"{value:.2f}", words)
+        for outside in ("src", "href"):
+            self.assertNotIn(outside, page.attributes)
+        self.assertNotIn("http", text)
+        self.run_ok("report", "--results", results, "-o", self.folder / "again.html")
+        self.assertEqual((self.folder / "again.html").read_text(), text)
+
+    def test_sweep_as_markdown(self):
+        result = self.run_ok("report", "--results", SAMPLE, "--markdown")
+        self.assertIn("| arm ", result.stdout.decode())
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertFalse(SAMPLE.with_suffix(".html").exists())
+
+    def test_sweeps_are_merged(self):
+        whole = json.loads(SAMPLE.read_text())
+        for arm in ("gates", "random"):
+            part = dict(whole, results=[r for r in whole["results"] if r["arm"] in (arm, "original")])
+            (self.folder / f"{arm}.json").write_text(json.dumps(part))
+        merged = self.run_ok("report", "--results", "gates.json", "--results", "random.json", "--markdown").stdout
+        for arm in ("gates", "random"):
+            self.assertIn(f"| {arm} ".encode(), merged)
+
+    def test_sweep_refusals(self):
+        self.assert_refused(cli_case.USAGE, "report", "--run", "x", "--results", SAMPLE, says="both")
+        self.assert_refused(cli_case.USAGE, "report", "--run", "x", "--markdown", says="--markdown")
+        self.assert_refused(cli_case.NOT_FOUND, "report", "--results", "/no/such.json")
+        self.assert_refused(cli_case.USAGE, "report", "--results", self.fixtures, says="file")
+        self.assert_refused(cli_case.CORRUPT, "report", "--results", self.llama)
+        self.assert_refused(cli_case.IO, "report", "--results", SAMPLE, "-o", "/no/such/folder/page.html")
 
 
 if __name__ == "__main__":
