@@ -8,6 +8,7 @@
 #include <span>
 
 #include "analysis/sweep_report.h"
+#include "analysis/sweep_results.h"
 #include "base/check.h"
 #include "command.h"
 #include "eval/policies.h"
@@ -189,8 +190,9 @@ int Run(const EvalCommand& flags) {
                             options.shard + 1, options.shards, options.output));
     return 0;
   }
-  const std::string page = RenderSweepReport(ReadSweepResults(results, "results"));
-  const std::string path = (std::filesystem::path(options.output) / "report.html").string();
+  const std::filesystem::path folder(options.output);
+  const std::string page = RenderSweepPage(ReadSweepResults({(folder / "results.json").string()}));
+  const std::string path = (folder / "report.html").string();
   WriteFileAtomically(path, std::as_bytes(std::span<const char>(page)));
   if (flags.json) {
     PrintJson(Json(results));
