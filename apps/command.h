@@ -24,7 +24,6 @@ void AddData(CLI::App& app, Command& command);
 void AddTrain(CLI::App& app, Command& command);
 void AddCalibrate(CLI::App& app, Command& command);
 void AddEval(CLI::App& app, Command& command);
-void AddSynthetic(CLI::App& app, Command& command);
 void AddReport(CLI::App& app, Command& command);
 void AddExport(CLI::App& app, Command& command);
 

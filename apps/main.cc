@@ -108,7 +108,6 @@ int Main(int argc, char** argv) {
     AddTrain(app, command);
     AddCalibrate(app, command);
     AddEval(app, command);
-    AddSynthetic(app, command);
     AddReport(app, command);
     AddExport(app, command);
     if (argc < 2) {
