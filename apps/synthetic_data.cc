@@ -26,10 +26,6 @@ bool IsGiven(const CLI::Option& option) {
   return option.get_envname().empty() || std::getenv(option.get_envname().c_str()) == nullptr;
 }
 
-size_t IndexOf(const std::vector<std::string>& names, const std::string& name) {
-  return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
-}
-
 }  // namespace
 
 void AddSyntheticFlags(CLI::App& app, SyntheticFlags* flags) {
@@ -63,8 +59,8 @@ void RequireOneKindOfData(const CLI::App& app, const SyntheticFlags& flags) {
 }
 
 int WriteSyntheticData(const SyntheticFlags& flags, uint64_t seed, const std::string& out) {
-  SyntheticSource source({.task = static_cast<SyntheticTask>(IndexOf(SyntheticTaskNames(), flags.task)),
-                          .split = static_cast<SyntheticSplit>(IndexOf(SyntheticSplitNames(), flags.split)),
+  SyntheticSource source({.task = static_cast<SyntheticTask>(ChoiceIndex(SyntheticTaskNames(), flags.task)),
+                          .split = static_cast<SyntheticSplit>(ChoiceIndex(SyntheticSplitNames(), flags.split)),
                           .seed = seed,
                           .size = flags.size});
   WriteFileAtomically(out, [&](FileWriter& writer) {

@@ -25,7 +25,41 @@ constexpr double kSelfTestBudget = 0.25;
 
 using Windows = std::vector<std::vector<int32_t>>;
 
-// As many tokens of every file, from its start; a file's documents follow each other without a gap.
+// Of one file: `tokens` tokens of its documents, which follow each other without a gap.
+Windows JoinedWindows(const std::string& path, const Tokenizer& tokenizer, const DocumentOptions& documents,
+                      size_t window, size_t tokens) {
+  std::vector<int32_t> ids;
+  ReadDocuments(path, tokenizer, documents, [&](EncodedDocument&& document) {
+    ids.insert(ids.end(), document.ids.begin(), document.ids.end());
+    return ids.size() < tokens;
+  });
+  if (ids.size() < window) {
+    Fail(ErrorCode::kInvalidArgument, "[{}] text: expected at least {} tokens, found {}; pass more text or lower -c",
+         path, window, ids.size());
+  }
+  Windows windows;
+  for (size_t n = 0; (n + 1) * window <= std::min(ids.size(), tokens); ++n) {
+    const auto begin = ids.begin() + static_cast<ptrdiff_t>(n * window);
+    windows.emplace_back(begin, begin + static_cast<ptrdiff_t>(window));
+  }
+  return windows;
+}
+
+// Of one file: about `tokens` tokens, a window for each document, which is cut to its length.
+Windows DocumentWindows(const std::string& path, const Tokenizer& tokenizer, const DocumentOptions& documents,
+                        size_t window, size_t tokens) {
+  Windows windows;
+  size_t taken = 0;
+  ReadDocuments(path, tokenizer, documents, [&](EncodedDocument&& document) {
+    document.ids.resize(std::min(document.ids.size(), window));
+    taken += document.ids.size();
+    windows.push_back(std::move(document.ids));
+    return taken < tokens;
+  });
+  return windows;
+}
+
+// As many tokens of every file, from its start.
 Windows MakeWindows(const Tokenizer& tokenizer, const CalibrateOptions& options) {
   Windows windows;
   const bool bos = tokenizer.add_bos() && tokenizer.bos().has_value();
@@ -34,25 +68,21 @@ Windows MakeWindows(const Tokenizer& tokenizer, const CalibrateOptions& options)
       std::max<size_t>(1, static_cast<size_t>(options.max_tokens / options.window) / options.text_paths.size());
   DocumentOptions documents;
   documents.threads = std::max(1, options.threads);
+  documents.encode.pairs = options.pair_format;
   for (const std::string& path : options.text_paths) {
-    std::vector<int32_t> ids;
-    ReadDocuments(path, tokenizer, documents, [&](EncodedDocument&& document) {
-      ids.insert(ids.end(), document.ids.begin(), document.ids.end());
-      return ids.size() < share * body;
-    });
-    if (ids.size() < body) {
-      Fail(ErrorCode::kInvalidArgument, "[{}] text: expected at least {} tokens, found {}; pass more text or lower -c",
-           path, body, ids.size());
-    }
-    for (size_t n = 0; n < share && (n + 1) * body <= ids.size(); ++n) {
-      std::vector<int32_t> window;
-      if (bos) window.push_back(*tokenizer.bos());
-      const auto begin = ids.begin() + static_cast<ptrdiff_t>(n * body);
-      window.insert(window.end(), begin, begin + static_cast<ptrdiff_t>(body));
+    const auto cut = options.document_windows ? DocumentWindows : JoinedWindows;
+    for (std::vector<int32_t>& window : cut(path, tokenizer, documents, body, share * body)) {
+      if (bos) window.insert(window.begin(), *tokenizer.bos());
       windows.push_back(std::move(window));
     }
   }
   return windows;
+}
+
+size_t TokensOf(const Windows& windows) {
+  size_t tokens = 0;
+  for (const std::vector<int32_t>& window : windows) tokens += window.size();
+  return tokens;
 }
 
 std::string HashOf(const Windows& windows) {
@@ -185,7 +215,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   for (const double budget : options.budgets) {
     const std::string stage = fmt::format("budget {:.2f}", budget);
     size_t done = 0;
-    const size_t total = windows.size() * static_cast<size_t>(options.window) * 2;
+    const size_t total = TokensOf(windows) * 2;
     Search search =
         FindBudget(&calibrator, cost, adapter.config.kv_rule, budget, std::move(result), [&](size_t tokens) {
           done += tokens;
@@ -213,7 +243,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
     config.realised_net_saving.push_back(budget.net);
   }
   config.calibration_sha256 = HashOf(windows);
-  config.calibration_tokens = static_cast<int64_t>(windows.size()) * options.window;
+  config.calibration_tokens = static_cast<int64_t>(TokensOf(windows));
   config.self_test = {};
   WriteAdapter(adapter, options.adapter_path, true);
 
