@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `gateskip data`: training text written by the model itself, for self-distillation. An instruct model asks and
 // answers (Magpie, arXiv 2406.08464: the user's turn is opened and the model fills it in); `--prompts` takes the
-// questions from a file.
+// questions from a file. `--synthetic` writes the project's own tasks instead.
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -18,6 +18,7 @@
 #include "prompt.h"
 #include "report.h"
 #include "runtime/sampler.h"
+#include "synthetic_data.h"
 #include "terminal.h"
 
 namespace gateskip::cli {
@@ -33,6 +34,7 @@ constexpr const char* kMarker = "@@gateskip-turn@@";
 struct DataCommand {
   EngineFlags engine;
   SamplingOptions sampling;
+  SyntheticFlags synthetic;
   std::string out;
   std::string prompts;
   int64_t tokens = 100'000;
@@ -172,8 +174,10 @@ Earlier ContinueFile(const std::string& path) {
   return earlier;
 }
 
-int Run(const DataCommand& flags) {
-  RequireModel(flags.engine.paths);
+int Run(const CLI::App& app, const DataCommand& flags) {
+  const bool synthetic = !flags.synthetic.task.empty();
+  RequireOneKindOfData(app, flags.synthetic);
+  if (!synthetic) RequireModel(flags.engine.paths);
   ValidateSamplingOptions(flags.sampling);
   if (flags.out.empty()) {
     Fail(ErrorCode::kInvalidArgument, "[command line] --out: expected a file to write, found none; pass -o FILE");
@@ -181,9 +185,10 @@ int Run(const DataCommand& flags) {
   std::error_code ignored;
   const bool exists = std::filesystem::exists(flags.out, ignored);
   if (exists && !flags.resume) {
-    Fail(ErrorCode::kInvalidArgument, "[{}] file: expected a new one, found it there; pass --resume to continue it",
-         flags.out);
+    Fail(ErrorCode::kInvalidArgument, "[{}] file: expected a new one, found it there; {}", flags.out,
+         synthetic ? "remove it or name another" : "pass --resume to continue it");
   }
+  if (synthetic) return WriteSyntheticData(flags.synthetic, flags.sampling.seed, flags.out);
   InstallInterruptHandler();
   const std::unique_ptr<Engine> engine = LoadEngine(flags.engine);
   Writer writer(*engine, flags);
@@ -232,7 +237,8 @@ void AddData(CLI::App& app, Command& command) {
   const auto flags = std::make_shared<DataCommand>();
   flags->sampling.temperature = 1.0F;
   flags->sampling.top_k = 0;
-  CLI::App* sub = app.add_subcommand("data", "Training text written by the model itself, as JSON lines");
+  CLI::App* sub =
+      app.add_subcommand("data", "Training text as JSON lines: written by the model, or the synthetic tasks");
   AddEngineFlags(*sub, &flags->engine);
   AddContextLength(*sub, &flags->engine);
   sub->add_option("-o,--out", flags->out, "Where the records go")->type_name("FILE")->group("Output");
@@ -244,11 +250,13 @@ void AddData(CLI::App& app, Command& command) {
       ->type_name("FILE")
       ->group("Input");
   AddSamplingFlags(*sub, &flags->sampling);
+  AddSyntheticFlags(*sub, &flags->synthetic);
   sub->footer(
       "Examples:\n"
       "  gateskip data -m model.gguf -o self.jsonl --tokens 200000 --seed 1\n"
-      "  gateskip train -m model.gguf -f self.jsonl --run runs/a --adapter adapters/a");
-  sub->callback([flags, &command] { command.run = [flags] { return Run(*flags); }; });
+      "  gateskip train -m model.gguf -f self.jsonl --run runs/a --adapter adapters/a\n"
+      "  gateskip data --synthetic addition --examples 10000 --split train -o addition.jsonl");
+  sub->callback([sub, flags, &command] { command.run = [sub, flags] { return Run(*sub, *flags); }; });
 }
 
 }  // namespace gateskip::cli

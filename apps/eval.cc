@@ -37,6 +37,8 @@ struct EvalCommand {
   bool list = false;
   bool json = false;
   uint64_t task_seed = 1234;
+  std::string windows = "joined";
+  std::string pair_format = "mixed";
   SweepOptions options;
 };
 
@@ -130,6 +132,8 @@ SweepOptions OptionsOf(const EvalCommand& flags) {
   options.command = CommandText(flags);
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
   options.budgets = flags.budgets;
+  options.calibrate_on_documents = flags.windows == "documents";
+  options.pair_format = static_cast<PairFormat>(ChoiceIndex(kPairFormatNames, flags.pair_format));
   FillTasks(flags, &options);
   FillArms(flags, &options);
   if (!flags.shard.empty()) {
@@ -233,6 +237,11 @@ void AddEval(CLI::App& app, Command& command) {
       ->group("Budget");
   AddInt64(*sub, "--calibration-tokens", &flags->options.calibration_tokens, 512, int64_t{1} << 32,
            "Tokens of it to use at most")
+      ->group("Budget");
+  AddChoice(*sub, "--windows", &flags->windows, {"joined", "documents"},
+            "What is measured: pieces of the text laid end to end, or the beginning of every record")
+      ->group("Budget");
+  AddChoice(*sub, "--pair-format", &flags->pair_format, kPairFormatNames, "How prompts with completions are written")
       ->group("Budget");
   AddUint64(*sub, "--policy-seed", &flags->options.seed, "Seeds random policies")->group("Budget");
   sub->add_option("-o,--output", flags->options.output,

@@ -165,6 +165,10 @@ CLI::Option* AddChoice(CLI::App& app, const std::string& names, std::string* val
       help, fmt::format("{}", fmt::join(choices, "|")), *value);
 }
 
+size_t ChoiceIndex(const std::vector<std::string>& choices, const std::string& value) {
+  return static_cast<size_t>(std::find(choices.begin(), choices.end(), value) - choices.begin());
+}
+
 CLI::Option* AddTexts(CLI::App& app, const std::string& names, std::vector<std::string>* values,
                       const std::string& type, const std::string& help) {
   // One value per occurrence: a list that ate every following word would hide a forgotten dash.

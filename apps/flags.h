@@ -32,6 +32,9 @@ CLI::Option* AddInts(CLI::App& app, const std::string& names, std::vector<int>* 
 CLI::Option* AddChoice(CLI::App& app, const std::string& names, std::string* value,
                        const std::vector<std::string>& choices, const std::string& help);
 
+// Where `value` is in the choices of such an option.
+size_t ChoiceIndex(const std::vector<std::string>& choices, const std::string& value);
+
 // Free text, given any number of times.
 CLI::Option* AddTexts(CLI::App& app, const std::string& names, std::vector<std::string>* values,
                       const std::string& type, const std::string& help);

@@ -23,6 +23,20 @@ constexpr int kMaxRounds = 5;
 constexpr size_t kSelfTestTokens = 24;
 constexpr double kSelfTestBudget = 0.25;
 
+WindowOptions WindowsOf(const CalibrateOptions& options) {
+  return {.max_tokens = options.max_tokens,
+          .window = options.window,
+          .per_document = options.document_windows,
+          .pair_format = options.pair_format,
+          .threads = options.threads};
+}
+
+size_t TokensOf(const TokenWindows& windows) {
+  size_t tokens = 0;
+  for (const std::vector<int32_t>& window : windows) tokens += window.size();
+  return tokens;
+}
+
 std::string HashOf(const TokenWindows& windows) {
   Sha256 hash;
   for (const std::vector<int32_t>& window : windows) hash.Update(std::as_bytes(std::span<const int32_t>(window)));
@@ -144,8 +158,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   engine.threads = options.threads;
   Adapter adapter = ReadAdapter(options.adapter_path);
   const std::unique_ptr<LoadedModel> model = LoadModel(engine);
-  const TokenWindows windows =
-      ReadWindows(*model->tokenizer, options.text_paths, options.max_tokens, options.window, options.threads);
+  const TokenWindows windows = ReadWindows(*model->tokenizer, options.text_paths, WindowsOf(options));
   const CostModel& cost = model->adapter_cost;
 
   Calibrator calibrator(*model, windows, options.window);
@@ -154,7 +167,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
   for (const double budget : options.budgets) {
     const std::string stage = fmt::format("budget {:.2f}", budget);
     size_t done = 0;
-    const size_t total = windows.size() * static_cast<size_t>(options.window) * 2;
+    const size_t total = TokensOf(windows) * 2;
     Search search =
         FindBudget(&calibrator, cost, adapter.config.kv_rule, budget, std::move(result), [&](size_t tokens) {
           done += tokens;
@@ -182,7 +195,7 @@ std::vector<CalibratedBudget> Calibrate(const CalibrateOptions& options, const C
     config.realised_net_saving.push_back(budget.net);
   }
   config.calibration_sha256 = HashOf(windows);
-  config.calibration_tokens = static_cast<int64_t>(windows.size()) * options.window;
+  config.calibration_tokens = static_cast<int64_t>(TokensOf(windows));
   config.self_test = {};
   WriteAdapter(adapter, options.adapter_path, true);
 

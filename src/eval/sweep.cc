@@ -211,8 +211,12 @@ class Sweep {
     policy.use_adapter = !adapter.empty();
     policy.note = [&](const std::string& what) { observer_.OnMessage(what); };
     if (!options_.calibration_paths.empty()) {
-      policy.windows = ReadWindows(*model->tokenizer, options_.calibration_paths, options_.calibration_tokens,
-                                   kCalibrationWindow, model->pool->num_threads());
+      policy.windows = ReadWindows(*model->tokenizer, options_.calibration_paths,
+                                   {.max_tokens = options_.calibration_tokens,
+                                    .window = kCalibrationWindow,
+                                    .per_document = options_.calibrate_on_documents,
+                                    .pair_format = options_.pair_format,
+                                    .threads = model->pool->num_threads()});
     }
     PolicyMaker maker(*model, std::move(policy));
     const std::string sha256 = AdapterSha256(adapter);
@@ -237,6 +241,8 @@ class Sweep {
                      {"max_length", options_.max_length}};
     if (!options_.calibration_paths.empty() && cell.budget > 0 && !FindPolicy(PolicyOf(cell)).needs_gates) {
       identity["calibration_tokens"] = options_.calibration_tokens;
+      identity["calibration_documents"] = options_.calibrate_on_documents;
+      identity["pair_format"] = static_cast<int>(options_.pair_format);
       for (const std::string& path : options_.calibration_paths) {
         identity["calibration"].push_back(Sha256File(path));
       }

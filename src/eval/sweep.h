@@ -11,6 +11,7 @@
 
 #include "eval/task.h"
 #include "gateskip/engine.h"
+#include "text/document_encoder.h"
 
 namespace gateskip {
 
@@ -34,6 +35,8 @@ struct SweepOptions {
   std::string output;                          // a directory: results.json and samples/
   std::vector<std::string> calibration_paths;  // text that policies other than gates are measured and set on
   int64_t calibration_tokens = 8192;
+  bool calibrate_on_documents = false;  // WindowOptions::per_document and pair_format
+  PairFormat pair_format = PairFormat::kMixed;
   uint64_t seed = 0;  // of random policies
   int threads = 0;
   ComputeType compute = ComputeType::kFast;

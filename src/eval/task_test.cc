@@ -114,8 +114,8 @@ TEST(BuiltinTasksTest, WikiTextIsCutIntoArticlesAndCountedAsPublished) {
   const auto task =
       LoadTask("wikitext", dir.Write("w.txt", " = One = \n \n A b , c . \n = = Part = = \n d\n = Two = \n e\n"));
   ASSERT_EQ(task->size(), 2U);
-  EXPECT_EQ(task->instance(0).requests[0].continuation, "= One =\n\nA b, c.\n == Part ==\nd\n");
-  // 17 words by whitespace: "", =, One, =, A, b, ",", c, ., =, =, Part, =, =, d, "".
+  EXPECT_EQ(task->instance(0).requests[0].continuation, " = One =\n\nA b, c.\n== Part ==\nd\n");
+  // Split at white space, as Python does: "", =, One, =, A, b, ",", c, ., =, =, Part, =, =, d, "".
   const auto scores = task->Score(0, {{-32}, {0}, ""});
   EXPECT_EQ(scores[0].weight, 16);
 }

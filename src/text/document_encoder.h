@@ -23,6 +23,8 @@ enum class PairFormat {
   kRaw,    // the prompt and the completion one after the other as they are, special tokens in them taken for such
 };
 
+inline const std::vector<std::string> kPairFormatNames = {"mixed", "chat", "raw"};  // in the order of the enum
+
 struct EncodeOptions {
   PairFormat pairs = PairFormat::kMixed;
   bool loss_on_prompts = false;  // prompts and the turns of others are in the loss, too

@@ -121,7 +121,7 @@ void AddRun(TableBuilder& t, TrainOptions& o) {
       "Names of the columns of records where they are others: text=, prompt=, completion=, messages=", "KIND=NAME,...");
   t.Value("packing", Choice(&o.packing, {"masked", "joined", "none"}),
           "Documents back to back but apart, as one stream, or one per sequence");
-  t.Value("pair-format", Choice(&o.pair_format, {"mixed", "chat", "raw"}),
+  t.Value("pair-format", Choice(&o.pair_format, kPairFormatNames),
           "Prompts with completions: as chats and plainly in turn, as chats, or as they are");
   t.Value("loss-on-prompts", &o.loss_on_prompts, "Prompts and the turns of others are in the loss, too");
   t.Value("strict-data", &o.strict_data, "A bad row ends the run instead of being counted, named and left out");

@@ -3,6 +3,7 @@
 // resume a run bit for bit, and no consumer shifts another's draws.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
@@ -10,7 +11,7 @@
 
 namespace gateskip::train {
 
-enum class Stream : uint64_t { kInit = 1, kShuffle, kSource, kBudget, kNoise, kPositions };
+enum class Stream : uint64_t { kInit = 1, kShuffle, kSource, kBudget, kNoise, kPositions, kSynthetic };
 
 // SplitMix64 finaliser (Steele, Lea, Flood 2014).
 inline uint64_t Mix64(uint64_t x) {

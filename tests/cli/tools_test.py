@@ -195,6 +195,39 @@ class DataTest(cli_case.CliCase):
             self.assertEqual(there.read_text(), text)
         self.assert_refused(cli_case.IO, *self.data("/no/such/folder/x.jsonl"), says="check the folder")
 
+    def synthetic(self, out, *words):
+        return ("data", "--synthetic", "addition", "-o", out, *words)
+
+    def test_synthetic_tasks_need_no_model(self):
+        out = self.folder / "addition.jsonl"
+        self.run_ok(*self.synthetic(out, "--examples", 20, "--split", "test", "--size", 2, "--seed", 5))
+        records = self.records(out)
+        self.assertEqual(len({r["prompt"] for r in records}), 20)
+        for r in records:
+            a, b = r["prompt"].rstrip(":").split("+")
+            self.assertEqual(r["answer"], str(int(a) + int(b)))
+            self.assertTrue(r["completion"].endswith("=" + r["answer"]))
+        other = self.folder / "train.jsonl"
+        self.run_ok(*self.synthetic(other, "--examples", 20, "--size", 2, "--seed", 5))
+        self.assertFalse({r["prompt"] for r in records} & {r["prompt"] for r in self.records(other)})
+
+    def test_synthetic_refusals(self):
+        out = self.folder / "refused.jsonl"
+        for words in (("--model", self.llama), ("--tokens", 5), ("--resume",), ("--temp", 1), ("--prompts", "x"), ("--threads", 1)):
+            self.assert_refused(cli_case.USAGE, *self.synthetic(out, *words), says=words[0].removeprefix("-"))
+        for words in (("--examples", 3), ("--split", "test"), ("--size", 2)):
+            self.assert_refused(cli_case.USAGE, *self.data(out, *words), says="--synthetic")
+        self.assert_refused(cli_case.USAGE, "data", "--synthetic", "addition", says="--out")
+        self.assert_refused(cli_case.USAGE, "data", "--synthetic", "subtraction", "-o", out, says="subtraction")
+        self.assert_refused(cli_case.USAGE, *self.synthetic(out, "--size", 10), says="size")
+        self.assert_refused(cli_case.LIMIT, *self.synthetic(out, "--size", 1, "--examples", 500), says="hardly any")
+        self.assertFalse(out.exists())
+        there = self.fixtures / "synthetic.jsonl"
+        there.write_text("mine")
+        self.addCleanup(there.unlink)
+        self.assert_refused(cli_case.USAGE, *self.synthetic(there), says="name another")
+        self.assertEqual(there.read_text(), "mine")
+
 
 class CalibrateTest(cli_case.CliCase):
     def test_in_place_and_usable(self):
