@@ -63,7 +63,7 @@ InstanceResult ReadResult(const Json& line, const std::string& origin) {
 }  // namespace
 
 CellLog::CellLog(std::string directory, std::string stem, std::string part, Json identity)
-    : path_((std::filesystem::path(directory) / (stem + (part.empty() ? "" : "." + part) + ".jsonl")).string()),
+    : path_((std::filesystem::path(directory) / (stem + (part.empty() ? "" : "+" + part) + ".jsonl")).string()),
       identity_(std::move(identity)) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -74,7 +74,8 @@ CellLog::CellLog(std::string directory, std::string stem, std::string part, Json
   std::vector<std::string> others;
   for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(stem + ".") && name.ends_with(".jsonl") && entry.path().string() != path_) {
+    const bool of_this_cell = name == stem + ".jsonl" || (name.starts_with(stem + "+") && name.ends_with(".jsonl"));
+    if (of_this_cell && entry.path().string() != path_) {
       others.push_back(entry.path().string());
     }
   }

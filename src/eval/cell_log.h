@@ -16,7 +16,7 @@ namespace gateskip {
 
 class CellLog {
  public:
-  // Reads what `path` and the logs of its other parts (`stem.part.jsonl`, written by other shards) hold, and opens
+  // Reads what `path` and the logs of its other parts (`stem+part.jsonl`, written by other shards) hold, and opens
   // `path` for more. `identity` says what was run; a log of something else is refused with Error(kMismatch), a broken
   // one with kCorruptData. A last line cut short by a crash is dropped.
   CellLog(std::string directory, std::string stem, std::string part, nlohmann::json identity);

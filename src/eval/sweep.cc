@@ -273,6 +273,7 @@ class Sweep {
         // A budget beyond what a policy can save is a result; anything else is not.
         if (e.code() != ErrorCode::kInvalidArgument || cell.budget == 0) throw;
         done_ += open.size();
+        observer_.OnProgress(label, done_, total_);
         AddUnreachable(cell, e.what());
         return;
       }
