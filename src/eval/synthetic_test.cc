@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <set>
 #include <sstream>
@@ -46,9 +47,15 @@ std::string ColumnsOf(const std::string& a, const std::string& b) {
   return text;
 }
 
+int64_t Number(const std::string& digits) {
+  int64_t value = -1;
+  std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  return value;
+}
+
 struct Sum {
   std::string a, b;
-  std::string total() const { return std::to_string(std::stoll(a) + std::stoll(b)); }
+  std::string total() const { return std::to_string(Number(a) + Number(b)); }
 };
 
 Sum SumOf(const std::string& text) {
@@ -95,7 +102,7 @@ void CheckLookup(const SyntheticExample& e) {
     EXPECT_TRUE(arrow.emplace(e.prompt[at], e.prompt[at + 2]).second) << "two arrows from one letter";
   }
   const size_t from = e.prompt.find(" from ", end);
-  const int steps = std::stoi(e.prompt.substr(end + 1, from - end - 1));
+  const int steps = static_cast<int>(Number(e.prompt.substr(end + 1, from - end - 1)));
   char at = e.prompt[from + 6];
   std::string expected;
   for (int i = 0; i < steps; ++i) {
