@@ -19,8 +19,7 @@ namespace {
 struct CalibrateCommand {
   PathFlags paths;
   CalibrateOptions options;
-  std::string windows = "joined";
-  std::string pair_format = "mixed";
+  WindowFlags windows;
   bool json = false;
 };
 
@@ -36,8 +35,8 @@ int Run(const CalibrateCommand& flags) {
   CalibrateOptions options = flags.options;
   options.model_path = flags.paths.model;
   options.adapter_path = flags.paths.adapter;
-  options.document_windows = flags.windows == "documents";
-  options.pair_format = static_cast<PairFormat>(ChoiceIndex(kPairFormatNames, flags.pair_format));
+  options.document_windows = flags.windows.PerDocument();
+  options.pair_format = flags.windows.Pairs();
   std::string stage;
   auto bar = std::make_unique<ProgressBar>("");
   const std::vector<CalibratedBudget> grid = Calibrate(options, [&](const std::string& now, size_t done, size_t total) {
@@ -84,12 +83,7 @@ void AddCalibrate(CLI::App& app, Command& command) {
       ->group("Input");
   AddInt64(*sub, "--tokens", &flags->options.max_tokens, 64, int64_t{1} << 32, "Tokens to use at most")->group("Input");
   AddInt(*sub, "-c,--context", &flags->options.window, 16, 1 << 16, "Tokens per window")->group("Input");
-  AddChoice(*sub, "--windows", &flags->windows, {"joined", "documents"},
-            "What is in a window: a piece of the documents laid end to end, or one document, cut to its length")
-      ->group("Input");
-  AddChoice(*sub, "--pair-format", &flags->pair_format, kPairFormatNames,
-            "Prompts with completions: as chats and plainly in turn, as chats, or as they are")
-      ->group("Input");
+  AddWindowFlags(*sub, &flags->windows);
   AddDoubles(*sub, "--budgets", &flags->options.budgets, kLowestBudget, kHighestBudget,
              "The grid: net savings to find thresholds for")
       ->group("Budget");

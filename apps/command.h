@@ -24,6 +24,7 @@ void AddData(CLI::App& app, Command& command);
 void AddTrain(CLI::App& app, Command& command);
 void AddCalibrate(CLI::App& app, Command& command);
 void AddEval(CLI::App& app, Command& command);
+void AddAnalyze(CLI::App& app, Command& command);
 void AddReport(CLI::App& app, Command& command);
 void AddExport(CLI::App& app, Command& command);
 

@@ -330,6 +330,15 @@ void AddPromptFlags(CLI::App& app, TextSource* source, const std::string& what) 
       ->group("Input");
 }
 
+void AddWindowFlags(CLI::App& app, WindowFlags* flags) {
+  AddChoice(app, "--windows", &flags->windows, {"joined", "documents"},
+            "What is in a window: a piece of the documents laid end to end, or one document, cut to its length")
+      ->group("Input");
+  AddChoice(app, "--pair-format", &flags->pair_format, kPairFormatNames,
+            "Prompts with completions: as chats and plainly in turn, as chats, or as they are")
+      ->group("Input");
+}
+
 void AddJson(CLI::App& app, bool* json) {
   app.add_flag("--json", *json, "Print one JSON object on stdout and nothing else")->group("Output");
 }

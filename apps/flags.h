@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gateskip/engine.h"
+#include "text/document_encoder.h"
 #include "text_input.h"
 
 namespace gateskip::cli {
@@ -102,6 +103,16 @@ struct GenerationFlags {
 void AddGenerationFlags(CLI::App& app, GenerationFlags* flags);
 
 void AddPromptFlags(CLI::App& app, TextSource* source, const std::string& what);
+
+// How a text becomes windows to run (eval/token_windows.h).
+struct WindowFlags {
+  std::string windows = "joined";
+  std::string pair_format = "mixed";
+
+  bool PerDocument() const { return windows == "documents"; }
+  PairFormat Pairs() const { return static_cast<PairFormat>(ChoiceIndex(kPairFormatNames, pair_format)); }
+};
+void AddWindowFlags(CLI::App& app, WindowFlags* flags);
 
 void AddJson(CLI::App& app, bool* json);
 

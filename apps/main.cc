@@ -108,6 +108,7 @@ int Main(int argc, char** argv) {
     AddTrain(app, command);
     AddCalibrate(app, command);
     AddEval(app, command);
+    AddAnalyze(app, command);
     AddReport(app, command);
     AddExport(app, command);
     if (argc < 2) {

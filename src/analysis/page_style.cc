@@ -11,7 +11,7 @@ const std::string_view kPageStyle = R"css(
   --paper: #fcfcfb; --ink: #1a1d21; --muted: #5c656e; --hair: #e4e6e8; --ground: #f1f2f3;
   --blue: #1f66ad; --orange: #c8590a; --alarm: #b3261e;
   --cat0: #1f66ad; --cat1: #c8590a; --cat2: #1b7f4d; --cat3: #8a3fa8; --cat4: #b8174f; --cat5: #0d7f8a; --cat6: #7d5a20;
-  --cat7: #68717a;
+  --cat7: #68717a; --shade: 31 102 173;
   --ramp0: #74a9d8; --ramp1: #4b8dc9; --ramp2: #2f72b3; --ramp3: #1d5791; --ramp4: #123f6e; --ramp5: #0a2848;
 }
 @media (prefers-color-scheme: dark) {
@@ -19,7 +19,7 @@ const std::string_view kPageStyle = R"css(
     --paper: #15181b; --ink: #e8eaec; --muted: #9aa3ac; --hair: #2c3136; --ground: #1c2024;
     --blue: #6cb0f0; --orange: #f0965a; --alarm: #ff8a80;
     --cat0: #6cb0f0; --cat1: #f0965a; --cat2: #62c48d; --cat3: #c99be6; --cat4: #f581a7; --cat5: #5ecbd3;
-    --cat6: #d0ad70; --cat7: #a3acb5;
+    --cat6: #d0ad70; --cat7: #a3acb5; --shade: 77 136 191;
     --ramp0: #3d6f9e; --ramp1: #4d88bf; --ramp2: #64a2da; --ramp3: #85bcec; --ramp4: #addaf8; --ramp5: #d9efff;
   }
 }
@@ -183,6 +183,14 @@ td strong { font-weight: 650; }
 details { margin-top: 16px; }
 summary { cursor: pointer; color: var(--muted); font-size: 14px; }
 details .table { margin-top: 8px; }
+.tokens {
+  white-space: pre-wrap; overflow-wrap: anywhere; max-width: 92ch; line-height: 1.9; margin: 10px 0 28px;
+}
+.token, .shade { background: rgb(var(--shade) / calc(.62 * var(--s, 0))); border-radius: 2px; }
+.token { padding: 2px 0; }
+.token:hover { outline: 1px solid var(--ink); }
+.shade { display: inline-block; min-width: 52px; padding: 0 6px; margin-right: -6px; }
+.ramp.shades { background: linear-gradient(90deg, rgb(var(--shade) / 0), rgb(var(--shade) / .62)); }
 .sample { margin: 16px 0 0; padding: 0 0 0 16px; border-left: 2px solid var(--hair); max-width: 76ch; }
 .sample h3 { font-size: 13px; font-weight: 500; color: var(--muted); }
 .sample p { white-space: pre-wrap; overflow-wrap: anywhere; }

@@ -7,9 +7,9 @@
 #include "base/check.h"
 #include "base/sha256.h"
 #include "eval/token_windows.h"
+#include "eval/window_runner.h"
 #include "gate/threshold_search.h"
 #include "io/adapter.h"
-#include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "runtime/self_test.h"
 
@@ -46,10 +46,7 @@ std::string HashOf(const TokenWindows& windows) {
 class Calibrator {
  public:
   Calibrator(const LoadedModel& model, const TokenWindows& windows, int window)
-      : model_(model),
-        windows_(windows),
-        step_(model.transformer->config, kernels::KvType::kF16, static_cast<size_t>(window), 1),
-        kv_(step_.kv_shape, model.transformer->config.num_layers) {}
+      : model_(model), windows_(windows), runner_(model, window) {}
 
   struct Result {
     SkipCounts counts;
@@ -65,23 +62,11 @@ class Calibrator {
     plan.thresholds = ThresholdRow(threshold);
     Result result{SkipCounts(model_.transformer->config.num_branches()), {}};
     for (const std::vector<int32_t>& window : windows_) {
-      KvSequence sequence(model_.transformer->config.num_layers);
-      kv_.Grow(&sequence, window.size());
-      step_.rows.clear();
-      for (size_t p = 0; p < window.size(); ++p) {
-        step_.rows.push_back({.token = window[p],
-                              .position = static_cast<int32_t>(p),
-                              .sequence = &sequence,
-                              .plan = &plan,
-                              .wants_logits = false});
-      }
-      step_.record_importance = true;
-      model_.transformer->Forward(step_);
-      kv_.Shrink(&sequence, 0);
-      result.counts.Add(step_.Counts(0, window.size()));
-      std::vector<uint8_t> decided(step_.events.size());
-      std::ranges::transform(step_.events, decided.begin(), [](uint8_t e) { return (e & kDecided) != 0 ? 1 : 0; });
-      result.rows.Append(step_.importances, decided, window.size());
+      const Step& step = runner_.Run(window, plan);
+      result.counts.Add(step.Counts(0, window.size()));
+      std::vector<uint8_t> decided(step.events.size());
+      std::ranges::transform(step.events, decided.begin(), [](uint8_t e) { return (e & kDecided) != 0 ? 1 : 0; });
+      result.rows.Append(step.importances, decided, window.size());
       if (on_window) on_window(window.size());
     }
     return result;
@@ -99,8 +84,7 @@ class Calibrator {
  private:
   const LoadedModel& model_;
   const TokenWindows& windows_;
-  Step step_;
-  KvCache kv_;
+  WindowRunner runner_;
 };
 
 void CheckOptions(const CalibrateOptions& options) {
