@@ -26,6 +26,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // Far beyond any result, and near enough to be added and squared.
 constexpr size_t kMaxItems = 2'000'000;  // of the JSON
 constexpr double kMaxNumber = 1e15;
+constexpr double kMaxScore = 1e100;  // a perplexity of a model that skips at random can be anything
 // Two files say the same when they differ by no more than the writing of a number may round.
 constexpr double kSame = 1e-9;
 
@@ -258,9 +259,9 @@ class Reader {
     for (const json& item : List(object, "metrics", origin, 64)) {
       SweepMetric metric;
       metric.name = Name(item, origin);
-      metric.estimate.value = Bounded(item, "value", origin, -kMaxNumber, kMaxNumber);
+      metric.estimate.value = Bounded(item, "value", origin, -kMaxScore, kMaxScore);
       if (item.contains("standard_error") && !item["standard_error"].is_null()) {
-        metric.estimate.error = Bounded(item, "standard_error", origin, 0.0, kMaxNumber);
+        metric.estimate.error = Bounded(item, "standard_error", origin, 0.0, kMaxScore);
       }
       metric.count = Count(item, "count", origin);
       if (metric.name == wanted) point->score = metric.estimate;
