@@ -139,7 +139,7 @@ ChartSeries LayerSeries(const GateStatistics& s, BranchKind kind, const std::str
   series.color = kKindColors[Index(kind)];
   series.style = style;
   for (size_t b = Index(kind); b < s.branches.size(); b += 2) {
-    series.curve.x.push_back(static_cast<double>(b / 2));
+    series.curve.x.push_back(static_cast<double>(b - b % 2) / 2);
     series.curve.y.push_back(s.branches[b].gated ? value(s.branches[b]) : std::nan(""));
   }
   return series;

@@ -250,7 +250,7 @@ double GateStatistics::DepthCorrelation(BranchKind kind) const {
   std::vector<double> importances;
   for (size_t b = static_cast<size_t>(kind); b < branches.size(); b += 2) {
     if (!branches[b].gated) continue;
-    layers.push_back(static_cast<double>(b / 2));
+    layers.push_back(static_cast<double>(b - b % 2) / 2);
     importances.push_back(branches[b].importance);
   }
   return layers.size() < 3 ? kNaN : Correlation(layers, importances);

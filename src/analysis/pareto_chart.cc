@@ -121,6 +121,7 @@ struct Name {
 std::string Names(std::vector<Name> names, std::string* threads) {
   std::stable_sort(names.begin(), names.end(), [](const Name& a, const Name& b) { return a.top < b.top; });
   std::vector<double> tops;
+  tops.reserve(names.size());
   for (const Name& n : names) tops.push_back(n.top);
   SpreadLabels(&tops, kLabelHeight, kHeight + kLabelHeight / 2);
   std::string html;

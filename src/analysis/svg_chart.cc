@@ -117,6 +117,7 @@ std::string EndLabels(const LineChart& chart, const Axis& y) {
   }
   std::stable_sort(labels.begin(), labels.end(), [](const Label& a, const Label& b) { return a.top < b.top; });
   std::vector<double> tops;
+  tops.reserve(labels.size());
   for (const Label& label : labels) tops.push_back(label.top);
   SpreadLabels(&tops, kLabelHeight, kLineHeight + kLabelHeight / 2);
   std::string html;

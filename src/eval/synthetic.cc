@@ -35,7 +35,7 @@ struct Draft {
 };
 
 int Between(Random& random, int low, int high) {
-  return low + static_cast<int>(random.Below(static_cast<uint64_t>(high - low + 1)));
+  return low + static_cast<int>(random.Below(static_cast<uint64_t>(high - low) + 1));
 }
 
 template <typename Words>

@@ -94,6 +94,7 @@ class Runner {
   void ScorePairs(const std::shared_ptr<Pending>& pending) {
     const std::vector<EvalRequest>& requests = RequestsOf(*pending);
     std::vector<EncodedPair> pairs;
+    pairs.reserve(requests.size());
     for (const EvalRequest& r : requests) {
       pairs.push_back(EncodePair(*model_.tokenizer, r.context, r.continuation, max_length_));
     }
