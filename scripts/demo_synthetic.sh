@@ -39,11 +39,11 @@ for split in train test; do
   "$gateskip" data --synthetic "$task" --split "$split" --examples "$examples" --seed 1 -o "$file"
 done
 
-# train NAME BASE OPTIONS: one run into $work/NAME, its model beside it; nothing if that is there.
+# train NAME BASE OPTIONS: one run into $work/NAME, its model beside it; nothing if it has ended.
 train() {
   local name="$1" from="$2"
   shift 2
-  [[ -f "$work/$name.gguf" ]] && return
+  [[ -f "$work/$name/adapter/adapter_config.json" ]] && return  # written last
   "$gateskip" train -m "$from" -f "$work/${task}_train.jsonl" --pair-format raw --packing none \
     --sequence-length "$length" --batch 24 --warmup 10 --train-base 'blk\..*' --base-lr 3e-4 --lora-rank 0 \
     --kl-weight 0 --ce-weight 1 --loss-positions 1 --run "$work/$name" --resume --adapter "$work/$name/adapter" \

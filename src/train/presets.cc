@@ -98,7 +98,8 @@ decision = "exit"
 // output is multiplied by the router's. Deviations: every layer is routed, not every second one; the router's weight is
 // a sigmoid, and a pretrained model starts with it open; the share that skips is drawn for each sequence instead of
 // being fixed; at run time a calibrated threshold stands for the top k, which look at later tokens (the paper trains a
-// predictor for that).
+// predictor for that). The little noise breaks the ties of routers that all start alike: at a tie nobody is among the
+// top.
 constexpr std::string_view kMod = R"([adapter]
 gate_scope = "layer"
 gate_product = "output"
@@ -108,7 +109,7 @@ prior = false
 [steps]
 decision = "quantile"
 straight_through = false
-noise = 0.0
+noise = 0.1
 )";
 
 // SkipLayer (arXiv 2311.15436): a binary router for each layer, trained straight through with Gumbel noise.
