@@ -19,7 +19,7 @@ namespace {
 
 class ExitRuleTest : public TrainingRunTest {
  protected:
-  TrainOptions Exit(const std::string& run) const {
+  TrainOptions ExitOptions(const std::string& run) const {
     TrainOptions o = Options(run);
     o.model_path = WriteModel("f32.gguf", TinyGguf({.dtype = DType::kF32}));
     o.decision_rule = DecisionRule::kExit;
@@ -43,7 +43,7 @@ std::vector<std::byte> Bytes(const GgufFile& file, const std::string& name) {
 // Half of the four layers, and no row that runs them all: nothing reaches the upper two, not even K/V, which no row
 // attends to. Without weight decay they stay what they were, bit for bit.
 TEST_F(ExitRuleTest, LayersAboveTheExitNeitherRunNorLearn) {
-  TrainOptions options = Exit("half");
+  TrainOptions options = ExitOptions("half");
   options.lora_rank = 0;
   options.always_run_positions = 0;
   options.kv_rule = KvRule::kDrop;  // then two of four layers are half of the cost
@@ -65,7 +65,7 @@ TEST_F(ExitRuleTest, LayersAboveTheExitNeitherRunNorLearn) {
 // Budgets between two exits are met by drawing both; the first position of each document, which always runs, is made
 // up for. Masked packing puts several documents into a sequence.
 TEST_F(ExitRuleTest, MeetsItsBudgetsOnAverage) {
-  TrainOptions options = Exit("budgets");
+  TrainOptions options = ExitOptions("budgets");
   options.min_budget = 0.1;
   options.max_budget = 0.4;
   options.steps = 60;
@@ -86,7 +86,7 @@ TEST_F(ExitRuleTest, MeetsItsBudgetsOnAverage) {
 }
 
 TEST_F(ExitRuleTest, WritesAnAdapterWithoutGates) {
-  TrainOptions options = Exit("adapter");
+  TrainOptions options = ExitOptions("adapter");
   options.heldout_sources = options.sources;
   options.eval_sequences = 2;
   options.eval_budgets = {0.2, 0.5};
@@ -103,7 +103,7 @@ TEST_F(ExitRuleTest, WritesAnAdapterWithoutGates) {
   EXPECT_EQ(std::ranges::count(adapter.config.gated, true), 0);
   for (const auto& [name, tensor] : adapter.tensors) EXPECT_NE(name.find("lora"), std::string::npos) << name;
   for (const bool lora : {true, false}) {
-    TrainOptions other = Exit(lora ? "lora" : "bare");
+    TrainOptions other = ExitOptions(lora ? "lora" : "bare");
     if (!lora) other.lora_rank = 0;  // then no tensor is left at all
     Observer unused;
     ASSERT_EQ(Train(other, unused), TrainOutcome::kFinished);
@@ -116,7 +116,7 @@ TEST_F(ExitRuleTest, WritesAnAdapterWithoutGates) {
 
 TEST_F(ExitRuleTest, RefusesWhatGatesAloneCanUse) {
   const auto refused = [&](const std::function<void(TrainOptions&)>& change) {
-    TrainOptions options = Exit("refused");
+    TrainOptions options = ExitOptions("refused");
     change(options);
     Observer unused;
     ExpectError([&] { Train(options, unused); }, ErrorCode::kInvalidArgument, "early-exit");
