@@ -159,11 +159,11 @@ Draft Mixed(Random& random, int digits) {
   d.problem = fmt::format("{}+{}", a, b);
   d.example.prompt = fmt::format("note: {}.\nsum: {}\n", note, d.problem);
   d.example.answer = fmt::format("{}", a + b);
-  Write(d.example, "Here is the note that you gave me, word for word: ", kBoilerplateKind);
+  Write(d.example, "The note says: ", kBoilerplateKind);
   Write(d.example, note, kCopyKind);
-  Write(d.example, ". And here is the sum, step by step: ", kBoilerplateKind);
+  Write(d.example, ". The sum of the two is ", kBoilerplateKind);
   WriteColumns(d.example, a, b, digits);
-  Write(d.example, " so the answer is =", kBoilerplateKind);
+  Write(d.example, " so =", kBoilerplateKind);
   Write(d.example, d.example.answer, kWorkKind);
   return d;
 }

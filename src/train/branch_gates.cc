@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
 #include "gate/branch.h"
 #include "train/ops.h"
 
@@ -135,15 +136,9 @@ BranchDecision BranchGates::Decide(int branch, const Tensor& h, int64_t batch, c
     result.g = Tensor();
     if (trace != nullptr) decided_z = trace->z[b - 1];
   }
-  if (decisions.kind == Decisions::Kind::kMask && decisions.mask[b] == 0) {
-    const Tensor position = Positions(batch, h.size(0) / batch, starts);
-    result.keep = (position < config_.always_run_positions).to(at::kFloat).to(h.device());
-    result.slope = at::zeros_like(result.keep);
-  }
-  if (trace != nullptr && decided_z.defined()) {
-    trace->z[b] = decided_z;
-    trace->keep[b] = result.keep.cpu();
-  }
+  if (decisions.kind == Decisions::Kind::kMask) FollowMask(branch, h, batch, starts, decisions, &result);
+  if (trace != nullptr && decided_z.defined()) trace->z[b] = decided_z;
+  if (trace != nullptr && result.keep.defined()) trace->keep[b] = result.keep.cpu();
   return result;
 }
 
@@ -231,6 +226,24 @@ int BranchGates::NumGates(const std::vector<bool>& layers) const {
     count += config_.HasGate(b) && (layers.empty() || layers[static_cast<size_t>(BranchLayer(b))]) ? 1 : 0;
   }
   return count;
+}
+
+void BranchGates::FollowMask(int branch, const Tensor& h, int64_t batch, const Tensor& starts,
+                             const Decisions& decisions, BranchDecision* decision) const {
+  const auto b = static_cast<size_t>(branch);
+  const size_t branches = config_.gated.size();
+  const bool each = decisions.mask.size() > branches;
+  GS_CHECK(decisions.mask.size() == (each ? static_cast<size_t>(batch) * branches : branches));
+  const Tensor runs = at::empty({batch, 1}, at::kByte);
+  for (int64_t s = 0; s < batch; ++s) {
+    runs.data_ptr<uint8_t>()[s] = decisions.mask[(each ? static_cast<size_t>(s) * branches : 0) + b];
+  }
+  const int64_t length = h.size(0) / batch;
+  const Tensor early = Positions(batch, length, starts) < config_.always_run_positions;
+  const Tensor keep = (runs > 0).expand({batch, length}).reshape({-1}).logical_or(early);
+  if (keep.all().item<bool>()) return;
+  decision->keep = keep.to(at::kFloat).to(h.device());
+  decision->slope = at::zeros_like(decision->keep);
 }
 
 void BranchGates::Threshold(const Tensor& z_of_device, int branch, int64_t batch, const Tensor& starts,

@@ -29,7 +29,7 @@ struct Decisions {
     kThresholds,  // run iff z > threshold of the row's sequence (thresholds, noise), as gates
     kQuantile,    // run iff z > the quantile of the branch's logits over the row's own sequence (the paper's rule)
     kImportance,  // run iff sigmoid(z) > adapter threshold of the branch, as the runtime does
-    kMask,        // fixed [branches]: 1 runs
+    kMask,        // fixed, spelled out per branch
   };
   Kind kind = Kind::kDense;
   // kThresholds: [batch]; -infinity = dense. kQuantile: [batch] shares of the rows that skip. kImportance: [branches]
@@ -39,7 +39,7 @@ struct Decisions {
   double temperature = 0.3;
   bool straight_through = true;  // false: no gradient passes through the decisions
   bool soft = false;             // keep = sigmoid((z - threshold) / temperature): gradient checks only
-  std::vector<uint8_t> mask;     // kMask
+  std::vector<uint8_t> mask;     // kMask: [branches] for every sequence, or [batch * branches]; 1 runs
 };
 
 // What is added to the loss for open gates: weights of mean(g^2), mean(g) and KL(Bernoulli(target) ||
@@ -103,6 +103,9 @@ class BranchGates {
   const BranchParameters& compute(int b) const { return compute_[static_cast<size_t>(b)]; }
   // Logits [rows] and g of a branch that has a gate.
   Tensor Z(int branch, const Tensor& h, ForwardTrace* trace, Tensor* g) const;
+  // keep and slope of a branch of fixed decisions; undefined if every row runs.
+  void FollowMask(int branch, const Tensor& h, int64_t batch, const Tensor& starts, const Decisions& decisions,
+                  BranchDecision* decision) const;
   // keep and slope of logits z [rows]; *decided_z receives them as decided on, noise included.
   void Threshold(const Tensor& z, int branch, int64_t batch, const Tensor& starts, const Decisions& decisions,
                  BranchDecision* decision, Tensor* decided_z) const;

@@ -109,6 +109,11 @@ TEST(Presets, ReadAndDiffer) {
   for (const std::string& name : PresetNames()) {
     TrainOptions options;
     EXPECT_NO_THROW(ApplyConfigText(PresetText(name), name, OptionTable(options))) << name;
+    options.model_path = "model.gguf";
+    options.sources = {{"text.txt"}};
+    options.run_directory = "run";
+    if (!options.train_base.empty()) options.trained_model_path = "trained.gguf";
+    EXPECT_NO_THROW(ValidateTrainOptions(options)) << name;
   }
   EXPECT_THROW(PresetText("fast"), Error);
   TrainOptions paper;

@@ -45,12 +45,24 @@ double RealisedSaving(const ForwardTrace& trace, const CostModel& cost, KvRule r
 }
 
 Evaluator::Evaluator(GatedModel& model, const CostModel& cost, TrainBatch batch, const TrainOptions& options)
-    : model_(model), cost_(cost), batch_(std::move(batch)), budgets_(options.eval_budgets) {
+    : model_(model),
+      cost_(cost),
+      batch_(std::move(batch)),
+      rule_(options.decision_rule),
+      exits_(cost, options.kv_rule),
+      budgets_(options.eval_budgets) {
   thresholds_.assign(budgets_.size(), std::numeric_limits<double>::quiet_NaN());
-  base_nll_ = Pass(-std::numeric_limits<double>::infinity(), 0, false).nll;
+  base_nll_ = Pass(Decisions(), 0, false).nll;
 }
 
-Evaluator::Result Evaluator::Pass(double threshold, double budget, bool use_adapter) {
+Evaluator::Result Evaluator::PassAt(double threshold, double budget) {
+  Decisions decisions;
+  decisions.kind = Decisions::Kind::kThresholds;
+  decisions.thresholds.assign(static_cast<size_t>(kEvalBatch), static_cast<float>(threshold));
+  return Pass(decisions, budget, true);
+}
+
+Evaluator::Result Evaluator::Pass(const Decisions& decisions, double budget, bool use_adapter) {
   at::NoGradGuard no_grad;
   const int64_t count = batch_.tokens.size();
   const int64_t length = batch_.tokens.length();
@@ -63,11 +75,6 @@ Evaluator::Result Evaluator::Pass(double threshold, double budget, bool use_adap
     const Tensor& starts = batch_.tokens.starts;
     const TokenBatch part(batch_.tokens.tokens.slice(0, begin, end),
                           starts.defined() ? starts.slice(0, begin * length, end * length) : Tensor());
-    Decisions decisions;
-    if (use_adapter && budget > 0) {
-      decisions.kind = Decisions::Kind::kThresholds;
-      decisions.thresholds.assign(static_cast<size_t>(part.size()), static_cast<float>(threshold));
-    }
     traces.emplace_back();
     const Tensor hidden = model_.Forward(part, decisions, use_adapter, &traces.back());
     const Tensor targets = batch_.targets.slice(0, begin * length, end * length).to(hidden.device());
@@ -79,9 +86,20 @@ Evaluator::Result Evaluator::Pass(double threshold, double budget, bool use_adap
   }
   const auto num_targets = static_cast<double>((batch_.targets >= 0).sum().item<int64_t>());
   Result result{nll / std::max(num_targets, 1.0), saving / static_cast<double>(count), 0};
-  if (use_adapter && budget > 0) {
+  if (decisions.kind == Decisions::Kind::kThresholds) {
     result.exact_threshold =
         SolveThreshold(cost_, model_.config().kv_rule, logits, batch_.tokens.tokens.numel(), budget);
+  }
+  return result;
+}
+
+Evaluator::Result Evaluator::Search(double budget, double& threshold) {
+  if (std::isnan(threshold)) threshold = PassAt(-std::numeric_limits<double>::infinity(), budget).exact_threshold;
+  Result result{};
+  for (int pass = 0; pass < kMaxPasses; ++pass) {
+    result = PassAt(threshold, budget);
+    if (std::abs(result.saving - budget) < kSavingTolerance || !std::isfinite(result.exact_threshold)) break;
+    threshold = result.exact_threshold;
   }
   return result;
 }
@@ -91,23 +109,21 @@ TrainEvaluation Evaluator::Run(int step) {
   TrainEvaluation evaluation;
   evaluation.step = step;
   evaluation.base_nll = base_nll_;
-  const Result dense = Pass(0, 0, true);
-  evaluation.budgets.push_back(0);
-  evaluation.nll.push_back(dense.nll);
-  evaluation.net_saving.push_back(dense.saving);
-  for (size_t i = 0; i < budgets_.size(); ++i) {
-    if (std::isnan(thresholds_[i])) {
-      thresholds_[i] = Pass(-std::numeric_limits<double>::infinity(), budgets_[i], true).exact_threshold;
-    }
-    Result result{};
-    for (int pass = 0; pass < kMaxPasses; ++pass) {
-      result = Pass(thresholds_[i], budgets_[i], true);
-      if (std::abs(result.saving - budgets_[i]) < kSavingTolerance || !std::isfinite(result.exact_threshold)) break;
-      thresholds_[i] = result.exact_threshold;
-    }
-    evaluation.budgets.push_back(budgets_[i]);
+  const auto add = [&](double budget, const Result& result) {
+    evaluation.budgets.push_back(budget);
     evaluation.nll.push_back(result.nll);
     evaluation.net_saving.push_back(result.saving);
+  };
+  add(0, Pass(Decisions(), 0, true));
+  for (size_t i = 0; i < budgets_.size(); ++i) {
+    if (rule_ == DecisionRule::kExit) {
+      Decisions decisions;
+      decisions.kind = Decisions::Kind::kMask;
+      decisions.mask = exits_.Mask(exits_.At(budgets_[i]));
+      add(budgets_[i], Pass(decisions, budgets_[i], true));
+    } else {
+      add(budgets_[i], Search(budgets_[i], thresholds_[i]));
+    }
   }
   return evaluation;
 }

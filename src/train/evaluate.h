@@ -8,6 +8,7 @@
 
 #include "gate/cost_model.h"
 #include "train/batch.h"
+#include "train/exit_layer.h"
 #include "train/gated_model.h"
 #include "train/threshold.h"
 #include "train/train.h"
@@ -19,7 +20,8 @@ class Evaluator {
   // The base model's loss is measured here.
   Evaluator(GatedModel& model, const CostModel& cost, TrainBatch batch, const TrainOptions& options);
 
-  // Uses the noise-free decision. thresholds: the last ones found, the starting point of the search.
+  // Uses the noise-free decision; under decision rule `exit` the fixed exit that reaches the budget. thresholds: the
+  // last ones found, the starting point of the search.
   TrainEvaluation Run(int step);
   std::vector<double>& thresholds() { return thresholds_; }
 
@@ -29,11 +31,17 @@ class Evaluator {
     double saving;
     double exact_threshold;  // what would have met the budget, given this pass's logits
   };
-  Result Pass(double threshold, double budget, bool use_adapter);
+  // At a threshold for all branches; -infinity: nothing skips. `budget` is what `exact_threshold` is for.
+  Result PassAt(double threshold, double budget);
+  Result Pass(const Decisions& decisions, double budget, bool use_adapter);
+  // The best that was found for a budget, and its threshold kept.
+  Result Search(double budget, double& threshold);
 
   GatedModel& model_;
   const CostModel& cost_;
   TrainBatch batch_;
+  DecisionRule rule_;
+  ExitLayers exits_;
   std::vector<double> budgets_;
   std::vector<double> thresholds_;
   double base_nll_ = 0;

@@ -75,8 +75,7 @@ GatedModel::GatedModel(const BaseModel& base, const AdapterConfig& config, uint6
   VisitWeights(weights_, [&](const std::string& name, Tensor& slot) {
     for (const auto& [trained, start] : trained_base) {
       if (trained != name) continue;
-      Add(name, start.clone(), ParameterGroup::kBase);
-      trained_.emplace_back(&slot, parameters_.size() - 1);
+      trained_.emplace_back(&slot, Add(name, start.clone(), ParameterGroup::kBase));
     }
   });
   Refresh();
@@ -100,8 +99,7 @@ void GatedModel::Refresh() {
       pair->b = (pair->b * scale).to(base_.dtype);
     }
   }
-  for (const auto& [slot, index] : trained_) {
-    const Tensor& master = parameters_[index].value;
+  for (const auto& [slot, master] : trained_) {
     *slot = master.dim() > 1 ? cast(master) : master;  // norms are used in f32
   }
   // Tied: one tensor, so that the two gradients meet before the one cast back.

@@ -99,7 +99,7 @@ class GatedModel {
 
   const BaseModel& base_;
   BaseModel weights_;                                // base_, with trained copies in the compute type
-  std::vector<std::pair<Tensor*, size_t>> trained_;  // slots of weights_ and their indices in parameters_
+  std::vector<std::pair<Tensor*, Tensor>> trained_;  // slots of weights_ and their f32 masters, as in parameters_
   AdapterConfig config_;
   std::vector<Parameter> parameters_;
   BranchGates gates_;  // refers to config_

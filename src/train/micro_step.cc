@@ -48,6 +48,35 @@ Decisions MicroStep::Decide(const std::vector<double>& budgets, int step, uint64
   return decisions;
 }
 
+Decisions MicroStep::Exits(const std::vector<double>& budgets, const TokenBatch& batch, uint64_t index) const {
+  Decisions decisions;
+  decisions.kind = Decisions::Kind::kMask;
+  const int64_t length = batch.length();
+  Tensor position = at::arange(length, at::kInt).repeat({batch.size()});
+  if (batch.starts.defined()) position = position - batch.starts;
+  const Tensor may_skip = (position >= options_.always_run_positions).view({batch.size(), length}).sum(1);
+  Random random(options_.seed, Stream::kExit, index);
+  for (int64_t s = 0; s < batch.size(); ++s) {
+    const double share = static_cast<double>(may_skip[s].item<int64_t>()) / static_cast<double>(length);
+    const double budget = share > 0 ? budgets[static_cast<size_t>(s)] / share : 0.0;
+    const std::vector<uint8_t> mask = exits_.Mask(exits_.Draw(budget, random.Uniform()));
+    decisions.mask.insert(decisions.mask.end(), mask.begin(), mask.end());
+  }
+  return decisions;
+}
+
+Decisions MicroStep::AtBudget(double budget, const ThresholdCurve& curve) const {
+  Decisions decisions;
+  if (options_.decision_rule == DecisionRule::kExit) {
+    decisions.kind = Decisions::Kind::kMask;
+    decisions.mask = exits_.Mask(exits_.At(budget));
+  } else {
+    decisions.kind = Decisions::Kind::kThresholds;
+    decisions.thresholds = {static_cast<float>(curve.At(budget))};
+  }
+  return decisions;
+}
+
 Tensor MicroStep::LossRows(const TrainBatch& batch, int64_t index) const {
   const int64_t length = batch.tokens.length();
   std::vector<int64_t> picked;
@@ -85,8 +114,11 @@ MicroStepResult MicroStep::Run(const TrainBatch& batch, int step, int micro, con
   }
   model_.Refresh();
   ForwardTrace trace;
-  const Tensor hidden =
-      model_.Forward(batch.tokens, Decide(budgets, step, static_cast<uint64_t>(index), curve), true, &trace);
+  const auto random_index = static_cast<uint64_t>(index);
+  const Decisions decisions = options_.decision_rule == DecisionRule::kExit
+                                  ? Exits(budgets, batch.tokens, random_index)
+                                  : Decide(budgets, step, random_index, curve);
+  const Tensor hidden = model_.Forward(batch.tokens, decisions, true, &trace);
   Tensor loss = DistillLoss(model_.Logits(hidden, rows, true), teacher, targets.to(hidden.device()), options_.kl_weight,
                             options_.ce_weight, result.kl, result.nll);
   loss = loss + trace.penalty.to(loss.device());
@@ -101,7 +133,7 @@ MicroStepResult MicroStep::Run(const TrainBatch& batch, int step, int micro, con
     const double budget = budgets[static_cast<size_t>(s)];
     result.requested += budget / count;
     result.realised += RealisedSaving(trace, cost_, options_.kv_rule, s, length) / count;
-    if (budget <= 0 || options_.decision_rule == DecisionRule::kQuantile) continue;
+    if (budget <= 0 || options_.decision_rule != DecisionRule::kThreshold) continue;
     const auto logits = SequenceLogits(trace, s, length);
     result.thresholds.emplace_back(budget, SolveThreshold(cost_, options_.kv_rule, logits, length, budget));
   }

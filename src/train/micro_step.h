@@ -9,6 +9,7 @@
 
 #include "gate/cost_model.h"
 #include "train/batch.h"
+#include "train/exit_layer.h"
 #include "train/gated_model.h"
 #include "train/threshold.h"
 #include "train/train.h"
@@ -29,7 +30,7 @@ struct MicroStepResult {
 class MicroStep {
  public:
   MicroStep(GatedModel& model, const CostModel& cost, const TrainOptions& options)
-      : model_(model), cost_(cost), options_(options) {}
+      : model_(model), cost_(cost), options_(options), exits_(cost, options.kv_rule) {}
 
   // `step` counts optimizer steps from 0, `micro` the micro-steps in it. Gradients are those of the loss times `share`;
   // none are computed when the loss is not finite.
@@ -40,6 +41,10 @@ class MicroStep {
   // The decisions at these budgets, noise included.
   Decisions Decide(const std::vector<double>& budgets, int step, uint64_t noise_index,
                    const ThresholdCurve& curve) const;
+  // Decision rule `exit`: a last layer for each sequence. First positions that always run are made up for.
+  Decisions Exits(const std::vector<double>& budgets, const TokenBatch& batch, uint64_t index) const;
+  // As deployed, of any one sequence: without noise, and with the fixed exit that reaches the budget.
+  Decisions AtBudget(double budget, const ThresholdCurve& curve) const;
 
  private:
   // A random share of the positions that have a target, ascending: rows of the batch.
@@ -48,6 +53,7 @@ class MicroStep {
   GatedModel& model_;
   const CostModel& cost_;
   const TrainOptions& options_;
+  ExitLayers exits_;
 };
 
 }  // namespace gateskip::train

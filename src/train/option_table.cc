@@ -188,8 +188,9 @@ void AddTraining(TableBuilder& t, TrainOptions& o) {
   t.Number("sequence-length", &o.sequence_length, 2, 1 << 20, "Tokens per sequence");
   t.Number("batch", &o.batch_sequences, 1, 4096, "Sequences per micro-step");
   t.Number("accumulation", &o.accumulation_steps, 1, 4096, "Micro-steps per optimizer step, of each rank");
-  t.Value("decision", Choice(&o.decision_rule, {"threshold", "quantile"}),
-          "One running threshold per budget (as the runtime decides), or the paper's quantile per branch and batch");
+  t.Value("decision", Choice(&o.decision_rule, {"threshold", "quantile", "exit"}),
+          "One running threshold per budget (as the runtime decides), the paper's quantile per branch and batch, or no "
+          "gates and a last layer drawn for each sequence");
   t.Value("budget-schedule", Choice(&o.budget_schedule, {"sample", "linear"}),
           "Each sequence draws its budget, or it rises from the first step to the last");
   t.Number("min-budget", &o.min_budget, 0, kMaxBudget, "Smallest, or first, budget of training");

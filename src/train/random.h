@@ -11,7 +11,7 @@
 
 namespace gateskip::train {
 
-enum class Stream : uint64_t { kInit = 1, kShuffle, kSource, kBudget, kNoise, kPositions, kSynthetic };
+enum class Stream : uint64_t { kInit = 1, kShuffle, kSource, kBudget, kNoise, kPositions, kSynthetic, kExit };
 
 // SplitMix64 finaliser (Steele, Lea, Flood 2014).
 inline uint64_t Mix64(uint64_t x) {

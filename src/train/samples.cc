@@ -2,12 +2,11 @@
 #include "train/samples.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace gateskip::train {
 
 std::string GreedyContinuation(GatedModel& model, const Tokenizer& tokenizer, const std::string& prompt, int count,
-                               int max_length, double threshold) {
+                               int max_length, const Decisions& decisions) {
   at::NoGradGuard no_grad;
   std::vector<int32_t> ids = tokenizer.Encode(prompt, false);
   if (tokenizer.add_bos() && tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());
@@ -15,9 +14,6 @@ std::string GreedyContinuation(GatedModel& model, const Tokenizer& tokenizer, co
   const auto most = static_cast<size_t>(max_length - 1);
   if (ids.size() > most) ids.erase(ids.begin(), ids.end() - static_cast<int64_t>(most));
   const size_t given = ids.size();
-  Decisions decisions;
-  decisions.kind = std::isinf(threshold) ? Decisions::Kind::kDense : Decisions::Kind::kThresholds;
-  decisions.thresholds = {static_cast<float>(threshold)};
   model.Refresh();
   for (int i = 0; i < count && ids.size() < static_cast<size_t>(max_length); ++i) {
     const auto length = static_cast<int64_t>(ids.size());

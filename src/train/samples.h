@@ -10,8 +10,8 @@
 
 namespace gateskip::train {
 
-// Continues `prompt` by up to `count` tokens, with the decisions of one threshold (-infinity: dense).
+// Continues `prompt` by up to `count` tokens under decisions for one sequence: dense, one threshold or one mask.
 std::string GreedyContinuation(GatedModel& model, const Tokenizer& tokenizer, const std::string& prompt, int count,
-                               int max_length, double threshold);
+                               int max_length, const Decisions& decisions);
 
 }  // namespace gateskip::train

@@ -36,6 +36,9 @@ enum class Packing {
 enum class DecisionRule {
   kThreshold,  // z > the running threshold of the sequence's budget, one for all branches: what the runtime does
   kQuantile,   // importance > the quantile of its branch over the rows of the micro-step: the paper's, not causal
+  // No gate decides: a layer is drawn for each sequence, above which nothing runs, so that the sequence's budget is met
+  // on average. It trains a model whose every layer may be the last one; no branch is gated.
+  kExit,
 };
 
 enum class BudgetSchedule {

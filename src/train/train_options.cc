@@ -59,6 +59,12 @@ void CheckRelations(const TrainOptions& o) {
          "and where the trained model is written",
          o.train_base.empty() ? "trained_model alone" : "train_base alone");
   }
+  if (o.decision_rule == DecisionRule::kExit && (o.prior || o.skip_rank >= 0 || o.gate_product != GateProduct::kNone)) {
+    Fail(
+        ErrorCode::kInvalidArgument,
+        "[train] decision: expected no prior, no skip paths and no product of gates where a last layer is drawn, found "
+        "some; pass --no-prior --skip-rank -1 --gate-product none, or --preset early-exit");
+  }
   if (o.kl_weight == 0 && o.ce_weight == 0) {
     Fail(ErrorCode::kInvalidArgument,
          "[train] kl_weight and ce_weight: expected one above 0, found none; without a loss nothing is learned");

@@ -236,11 +236,11 @@ void Trainer::Report(const TrainEvaluation& e) {
 bool Trainer::NotBetterForLong() const { return options_.early_stop > 0 && not_better_ >= options_.early_stop; }
 
 void Trainer::WriteSamples() {
+  Decisions decisions;
+  if (options_.sample_budget > 0) decisions = micro_step_->AtBudget(options_.sample_budget, curve_);
   for (const std::string& prompt : options_.sample_prompts) {
-    const double threshold =
-        options_.sample_budget > 0 ? curve_.At(options_.sample_budget) : -std::numeric_limits<double>::infinity();
     const std::string text =
-        GreedyContinuation(*model_, *tokenizer_, prompt, options_.sample_tokens, options_.sequence_length, threshold);
+        GreedyContinuation(*model_, *tokenizer_, prompt, options_.sample_tokens, options_.sequence_length, decisions);
     Log({{"event", "sample"}, {"step", step_}, {"budget", options_.sample_budget}, {"prompt", prompt}, {"text", text}});
     observer_.OnSample({step_, options_.sample_budget, prompt, text});
   }

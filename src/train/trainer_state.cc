@@ -167,7 +167,9 @@ AdapterConfig Trainer::StartConfig() const {
   config.gate_product = options_.gate_product;
   config.gate_scope = options_.gate_scope;
   config.kv_rule = options_.kv_rule;
-  config.gated = GatedBranches(options_, c.num_layers);
+  config.gated = options_.decision_rule == DecisionRule::kExit
+                     ? std::vector<bool>(static_cast<size_t>(2 * c.num_layers), false)
+                     : GatedBranches(options_, c.num_layers);
   config.always_run_positions = options_.always_run_positions;
   config.skip_rank = options_.skip_rank;
   config.lora_rank = options_.lora_targets.empty() ? 0 : options_.lora_rank;

@@ -8,7 +8,7 @@
 namespace gateskip {
 
 TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& adapter, std::span<const int32_t> ids,
-                                   std::span<const float> thresholds) {
+                                   std::span<const float> thresholds, std::span<const uint8_t> mask) {
   at::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(ids.size());
   const train::BaseModel base = train::LoadBaseModel(source, at::kFloat, length);
@@ -20,6 +20,10 @@ TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& ada
   if (!thresholds.empty()) {
     decisions.kind = train::Decisions::Kind::kImportance;
     decisions.thresholds.assign(thresholds.begin(), thresholds.end());
+  }
+  if (!mask.empty()) {
+    decisions.kind = train::Decisions::Kind::kMask;
+    decisions.mask.assign(mask.begin(), mask.end());
   }
   train::ForwardTrace trace;
   const at::Tensor logits = model.Logits(model.Forward(tokens, decisions, true, &trace), {}, true).contiguous();
@@ -35,7 +39,7 @@ TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& ada
     std::vector<float> importance(ids.size(), 1.0F);
     for (size_t t = 0; trace.keep[b].defined() && t < ids.size(); ++t) {
       ran[t] = trace.keep[b].data_ptr<float>()[t] > 0.5F;
-      importance[t] = 1.0F / (1.0F + std::exp(-trace.z[b].data_ptr<float>()[t]));
+      if (trace.z[b].defined()) importance[t] = 1.0F / (1.0F + std::exp(-trace.z[b].data_ptr<float>()[t]));
     }
     result.ran.push_back(std::move(ran));
     result.importance.push_back(std::move(importance));

@@ -18,9 +18,10 @@ struct TrainingForward {
   std::vector<std::vector<float>> importance;  // [branches][tokens], 1 where there is no gate
 };
 
-// One sequence in f32. thresholds: [branches], as in AdapterConfig::thresholds; empty = everything runs.
+// One sequence in f32. thresholds: [branches], as in AdapterConfig::thresholds; empty = everything runs. mask:
+// [branches] of fixed decisions instead, 1 runs.
 // Throws Error(kMismatch) when the adapter does not fit the file.
 TrainingForward RunTrainingForward(const ModelSource& source, const Adapter& adapter, std::span<const int32_t> ids,
-                                   std::span<const float> thresholds);
+                                   std::span<const float> thresholds, std::span<const uint8_t> mask = {});
 
 }  // namespace gateskip

@@ -3,11 +3,14 @@
 // checkpointing changes memory and nothing else.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 
 #include "io/adapter.h"
 #include "io/gguf.h"
+#include "io/json.h"
 #include "io/testing/expect_error.h"
 #include "model/model_source.h"
 #include "support/training_run.h"
@@ -96,6 +99,36 @@ TEST_F(TrainBaseTest, TrainsWhatTheExpressionNames) {
   };
   refused("blk\\.9.*", "found none that");
   refused("blk(", "regular expression");
+}
+
+// The prior takes the gates of essential branches away; what is left of the parameters still trains the tensors it is
+// named after. At a rate of 0 the gated model that skips nothing stays the base.
+TEST_F(TrainBaseTest, EssentialBranchesLeaveTheBaseAlone) {
+  TrainOptions options = Full("essential");
+  options.heldout_sources = options.sources;
+  options.eval_sequences = 2;
+  options.base_learning_rate = 0;
+  options.lora_rank = 0;
+  options.steps = 2;
+  // The median rise of the tiny model's branches, so that some stay gated whatever the machine.
+  options.essential_rise = 1e9;
+  Observer unused;
+  ASSERT_EQ(Go(options, &unused), TrainOutcome::kFinished);
+  std::ifstream log(options.run_directory + "/log.jsonl");
+  std::string line;
+  std::getline(log, line);
+  std::vector<double> rises = ParseJson(line, "log")["rise"];
+  std::ranges::nth_element(rises, rises.begin() + static_cast<ptrdiff_t>(rises.size() / 2));
+
+  options.essential_rise = rises[rises.size() / 2];
+  options.run_directory = directory_ / "essential-half";
+  options.adapter_directory = directory_ / "essential-half-adapter";
+  options.trained_model_path = directory_ / "essential-half.gguf";
+  Observer observer;
+  ASSERT_EQ(Go(options, &observer), TrainOutcome::kFinished);
+  const Adapter adapter = ReadAdapter(options.adapter_directory);
+  ASSERT_LT(std::ranges::count(adapter.config.gated, true), std::ssize(adapter.config.gated));
+  for (const TrainEvaluation& e : observer.evaluations) EXPECT_EQ(e.nll[0], e.base_nll);
 }
 
 // Law L9 with the base's parameters in the checkpoint.

@@ -45,6 +45,36 @@ TEST_P(TrainingForwardTest, L10EqualsTheRuntime) {
   }
 }
 
+// A mask that ends the row after some layers, as decision rule `exit` trains it.
+TEST_P(TrainingForwardTest, L10EqualsTheRuntimeAtAnExit) {
+  const auto ids = TinyTokens(kTokens, 72);
+  adapter_.config.always_run_positions = 1;
+  ModelRunner runner(file_, &adapter_, true, 2);
+  const int layers = ReadConfig(*file_).num_layers;
+  const double tolerance = 2 * std::sqrt(2.0 * layers * 128) * 0x1p-24 * 8 * 8;
+  for (int exit = 0; exit < layers; ++exit) {
+    std::vector<uint8_t> mask(static_cast<size_t>(2 * layers), 0);
+    std::fill_n(mask.begin(), 2 * exit, uint8_t{1});
+    auto plan = std::make_shared<SkipPlan>();
+    plan->kind = SkipPlan::Kind::kMask;
+    plan->always_run_positions = 1;
+    for (const uint8_t runs : mask) plan->mask.emplace_back(kTokens, runs);
+    const RunResult native = runner.RunOne(ids, plan);
+    const TrainingForward trained = RunTrainingForward(MakeModelSource(file_), adapter_, ids, {}, mask);
+    for (size_t b = 0; b < mask.size(); ++b) {
+      for (size_t t = 0; t < kTokens; ++t) {
+        ASSERT_EQ(trained.ran[b][t] != 0, mask[b] != 0 || t == 0) << "branch " << b << " position " << t;
+        ASSERT_EQ((native.events[b][t] & kRan) != 0, trained.ran[b][t] != 0) << "branch " << b << " position " << t;
+      }
+    }
+    for (size_t t = 0; t < kTokens; ++t) {
+      for (size_t v = 0; v < native.logits[t].size(); ++v) {
+        ASSERT_NEAR(native.logits[t][v], trained.logits[t][v], tolerance) << "exit " << exit << " position " << t;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingForwardTest, ::testing::ValuesIn(AllVariants()), VariantName);
 
 }  // namespace
