@@ -77,13 +77,13 @@ TEST(GateReportTest, ShowsTheNumbers) {
   EXPECT_TRUE(Has(html, "Without a gate: MLP 0</li>"));
   // The correlation of 0, 1, 2 with 0.5, 0.75, 0.9.
   EXPECT_TRUE(Has(html, "+0.99 for attention."));
-  EXPECT_TRUE(Has(html, "<td>1 MLP</td><td class=\"text\">token-wise</td><td>0.700</td>"));
+  EXPECT_TRUE(Has(html, "<td class=\"text\">1 MLP</td><td class=\"text\">token-wise</td><td>0.700</td>"));
   EXPECT_TRUE(Has(html, "\"name\":\"MLP\",\"color\":\"orange\",\"x\":[0,1,2],\"y\":[null,0.05,0.9501]"));
-  EXPECT_TRUE(Has(html, "<td>digits</td><td>10.0 %</td><td>0.750</td><td>0.500</td>"));
-  EXPECT_FALSE(Has(html, "<td>punctuation</td>"));  // there were none
+  EXPECT_TRUE(Has(html, "<td class=\"text\">digits</td><td>10.0 %</td><td>0.750</td><td>0.500</td>"));
+  EXPECT_FALSE(Has(html, ">punctuation</td>"));  // there were none
   EXPECT_TRUE(Has(html, "--s:0.00\">−1.2 %</span></td><td>–</td><td>3.250</td>"));
   EXPECT_TRUE(Has(html, "of the token itself, correlation −0.25"));
-  EXPECT_TRUE(Has(html, "<td>code.txt</td><td>20.5 k</td><td>21.0</td><td>26.2</td>"));
+  EXPECT_TRUE(Has(html, "<td class=\"text\">code.txt</td><td>20.5 k</td><td>21.0</td><td>26.2</td>"));
   EXPECT_TRUE(Has(html, "\"x\":[20,25],\"y\":[1,1.25]"));
   EXPECT_EQ(html, RenderGateReport(Made()));
 }
