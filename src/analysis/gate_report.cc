@@ -346,57 +346,6 @@ std::string DriftSection(const GateStatistics& s) {
                  RenderLineChart(chart) + Table(head, rows, {0}));
 }
 
-using Json = nlohmann::ordered_json;
-
-Json JsonNumber(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-template <typename Values>
-Json JsonList(const Values& values) {
-  Json list = Json::array();
-  for (const double value : values) list.push_back(JsonNumber(value));
-  return list;
-}
-
-Json GroupsJson(const std::vector<RowGroup>& groups) {
-  Json list = Json::array();
-  for (const RowGroup& g : groups) {
-    list.push_back({{"name", g.name},
-                    {"tokens", g.rows},
-                    {"importance", {{"attention", JsonNumber(g.importance[0])}, {"mlp", JsonNumber(g.importance[1])}}},
-                    {"skipped", {{"attention", JsonNumber(g.skipped[0])}, {"mlp", JsonNumber(g.skipped[1])}}},
-                    {"net", JsonNumber(g.saving)},
-                    {"own_nll", JsonNumber(g.own_nll)},
-                    {"next_nll", JsonNumber(g.next_nll)}});
-  }
-  return list;
-}
-
-Json SurpriseJson(const SurpriseStatistics& surprise) {
-  Json bins = Json::array();
-  for (const SurpriseBin& bin : surprise.bins) {
-    bins.push_back({{"nll", JsonNumber(bin.nll)}, {"compute_share", JsonNumber(bin.compute)}});
-  }
-  return {{"correlation", JsonNumber(surprise.correlation)}, {"bins", std::move(bins)}};
-}
-
-Json BranchesJson(const GateStatistics& s) {
-  Json list = Json::array();
-  for (size_t b = 0; b < s.branches.size(); ++b) {
-    const BranchStatistics& branch = s.branches[b];
-    Json item = {{"layer", b / 2}, {"branch", b % 2 == 0 ? "attention" : "mlp"}, {"gated", branch.gated}};
-    if (branch.gated) {
-      item["importance"] = JsonNumber(branch.importance);
-      item["deviation"] = JsonNumber(branch.deviation);
-      item["first_importance"] = JsonNumber(branch.first_importance);
-      item["token_wise"] = branch.IsTokenWise();
-      item["skipped"] = JsonNumber(branch.skipped);
-      item["skipped_by_class"] = JsonList(s.skipped_by_class[b]);
-    }
-    list.push_back(std::move(item));
-  }
-  return list;
-}
-
 }  // namespace
 
 std::string RenderGateReport(const GateStatistics& s) {
@@ -406,30 +355,6 @@ std::string RenderGateReport(const GateStatistics& s) {
       "<footer><p>Made by <code>gateskip analyze</code>. Net saving: the share of the ungated model's layer cost that "
       "was not executed, gates included.</p></footer>\n";
   return HtmlPage(s.model + ", what the gates learned", html);
-}
-
-Json GateStatisticsJson(const GateStatistics& s) {
-  Json texts = Json::array();
-  for (const TextDrift& text : s.texts) {
-    texts.push_back({{"path", text.path}, {"tokens", text.tokens}, {"net", JsonList(text.net)}});
-  }
-  return {{"model", s.model},
-          {"adapter", s.adapter},
-          {"saving", {{"requested", s.requested}, {"nominal", s.nominal}, {"net", s.net}}},
-          {"tokens", s.tokens},
-          {"windows", s.windows},
-          {"context", s.window},
-          {"nll", JsonNumber(s.nll)},
-          {"branches", BranchesJson(s)},
-          {"depth_correlation",
-           {{"attention", JsonNumber(s.DepthCorrelation(BranchKind::kAttention))},
-            {"mlp", JsonNumber(s.DepthCorrelation(BranchKind::kMlp))}}},
-          {"classes", GroupsJson(s.classes)},
-          {"positions", GroupsJson(s.positions)},
-          {"by_own_nll", SurpriseJson(s.by_own_nll)},
-          {"by_next_nll", SurpriseJson(s.by_next_nll)},
-          {"budgets", s.budgets},
-          {"texts", std::move(texts)}};
 }
 
 }  // namespace gateskip

@@ -39,15 +39,14 @@ constexpr Cost kCosts[] = {{"Net saving", "net saving", "net saving, % of the la
                             [](const SweepPoint& p) { return p.tokens_per_second; },
                             "Measured once, in this run and on this machine: other work on it shows."}};
 
-bool IsGates(const SweepResults& results, size_t arm) { return results.arms[arm].name == "gates"; }
+bool IsGates(const SweepResults& results, size_t arm) { return arm == results.GatesArm(); }
 
 // The gates have the look of their own, whatever their place.
 size_t LookOf(const SweepResults& results, size_t arm) {
+  if (arm == 0) return kReferenceLook;
   if (IsGates(results, arm)) return 0;
-  const auto begin = results.arms.begin();
-  const auto rivals = std::count_if(begin, begin + static_cast<std::ptrdiff_t>(arm),
-                                    [](const SweepArm& a) { return a.name != "gates" && a.name != "original"; });
-  return 1 + static_cast<size_t>(rivals) % (kParetoLooks - 1);
+  const size_t rivals = arm - 1 - (results.GatesArm() < arm ? 1 : 0);  // before it; the original leads
+  return 1 + rivals % (kParetoLooks - 1);
 }
 
 std::string Tabs(const std::string& id, const std::vector<std::pair<std::string, std::string>>& panels) {
@@ -101,7 +100,6 @@ std::string TaskChart(const SweepResults& results, size_t task, const Cost& cost
     // The original's line says on the axis of savings what a point of it would; elsewhere the point says its cost.
     if (arm == 0 && cost.from_zero) continue;
     ParetoSeries series{results.arms[arm].name, LookOf(results, arm), IsGates(results, arm), {}};
-    if (arm == 0) series.look = kReferenceLook;
     for (const SweepPoint& p : results.points) {
       if (p.task != task || p.arm != arm || !p.unreachable.empty()) continue;
       series.points.push_back(MakePoint(results, p, cost.of(p)));
@@ -123,7 +121,7 @@ std::string TaskCharts(const SweepResults& results, size_t task) {
 }
 
 std::string ArmCell(const SweepResults& results, size_t arm) {
-  const std::string key = ParetoKey(arm == 0 ? kReferenceLook : LookOf(results, arm));
+  const std::string key = ParetoKey(LookOf(results, arm));
   const std::string name = HtmlEscape(results.arms[arm].name);
   return key + (IsGates(results, arm) ? "<strong>" + name + "</strong>" : name);
 }
@@ -162,12 +160,14 @@ std::string TaskTable(const SweepResults& results, size_t task) {
   });
 }
 
-std::string Unreachable(const SweepResults& results, size_t task) {
+// Savings that were not reached, and what else there is to know of points.
+std::string Remarks(const SweepResults& results, size_t task) {
   std::string items;
   for (const SweepPoint& p : results.points) {
-    if (p.task != task || p.unreachable.empty()) continue;
-    items += fmt::format("<li>{} at {} was not reached: {}</li>", HtmlEscape(results.arms[p.arm].name),
-                         BudgetText(p.requested), HtmlEscape(p.unreachable));
+    if (p.task != task || (p.unreachable.empty() && p.note.empty())) continue;
+    const std::string where = fmt::format("{} at {}", HtmlEscape(results.arms[p.arm].name), BudgetText(p.requested));
+    items += p.unreachable.empty() ? fmt::format("<li>{}: {}</li>", where, HtmlEscape(p.note))
+                                   : fmt::format("<li>{} was not reached: {}</li>", where, HtmlEscape(p.unreachable));
   }
   return items.empty() ? "" : "<ul class=\"reasons\">" + items + "</ul>\n";
 }
@@ -223,7 +223,7 @@ std::string AllNumbers(const SweepResults& results, size_t task) {
 std::string TaskSection(const SweepResults& results, size_t task) {
   return fmt::format("<section>\n<h2>{}</h2>\n<p class=\"lead\">{}.</p>\n", HtmlEscape(results.tasks[task].name),
                      HtmlEscape(TaskFacts(results, task))) +
-         TaskCharts(results, task) + TaskTable(results, task) + Unreachable(results, task) + AllNumbers(results, task) +
+         TaskCharts(results, task) + TaskTable(results, task) + Remarks(results, task) + AllNumbers(results, task) +
          "</section>\n";
 }
 

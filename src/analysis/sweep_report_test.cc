@@ -36,7 +36,7 @@ std::string Points() {
          Point("gates", "piqa", "acc", 0.25, 0.247, 0.65) + "," +
          R"({"arm":"gates","task":"piqa","requested":0.5,"unreachable":"too few <gates>"},)" +
          Point("original", "wiki", "word_perplexity", 0, 0, 20) + "," +
-         Point("gates", "wiki", "word_perplexity", 0.25, 0.247, 25);
+         Point("gates", "wiki", "word_perplexity", 0.25, 0.247, 25).replace(0, 1, R"({"note":"only <nearly>",)");
 }
 
 SweepResults Results() { return ParseSweepResults({{"a.json", File(Points())}}); }
@@ -50,6 +50,7 @@ TEST(SweepPageTest, ShowsTheNumbersOfTheFile) {
   EXPECT_TRUE(Has(html, "65.0<small> ± 1.3</small><br/><small>24.7 % net</small>"));
   EXPECT_TRUE(Has(html, "−1.2 % net"));
   EXPECT_TRUE(Has(html, "gates at 50 % was not reached: too few &lt;gates&gt;"));
+  EXPECT_TRUE(Has(html, "<li>gates at 25 %: only &lt;nearly&gt;</li>"));
   EXPECT_TRUE(Has(html, ">original 70.0</span>"));
   EXPECT_TRUE(Has(html, ">chance 50.0</span>"));
   // 0.15 / 0.20 of the original, 0.15 / 0.19 of the gated model; 0.013 / 0.2 and / 0.19 are the errors.

@@ -255,6 +255,7 @@ class Reader {
   }
 
   void ReadMeasured(const json& object, const std::string& origin, SweepPoint* point) {
+    point->note = GetString(object, "note", origin, "");
     const std::string& wanted = results_.tasks[point->task].metric;
     for (const json& item : List(object, "metrics", origin, 64)) {
       SweepMetric metric;
@@ -310,7 +311,14 @@ const SweepPoint& SweepResults::Original(size_t task) const {
   return *point;
 }
 
-const SweepPoint* SweepResults::GatedDense(size_t task) const { return Find(task, Place(arms, kGates), 0.0); }
+size_t SweepResults::GatesArm() const {
+  const size_t named = Place(arms, kGates);
+  if (named < arms.size()) return named;
+  return static_cast<size_t>(
+      std::find_if(arms.begin() + 1, arms.end(), [](const SweepArm& a) { return a.policy == kGates; }) - arms.begin());
+}
+
+const SweepPoint* SweepResults::GatedDense(size_t task) const { return Find(task, GatesArm(), 0.0); }
 
 std::vector<double> SweepResults::RequestedSavings() const {
   std::set<double> all;

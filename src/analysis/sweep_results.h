@@ -53,6 +53,7 @@ struct SweepPoint {
   size_t arm = 0, task = 0, run = 0;  // places in SweepResults
   double requested = 0;               // saving asked for
   std::string unreachable;            // why the arm cannot save so much; then nothing below is known
+  std::string note;                   // what to know of it; mostly empty
   std::vector<SweepMetric> metrics;   // the task's own is among them
   Estimate score;                     // the task's own metric
   double nominal = 0, net = 0, net_prefill = 0, net_decode = 0;
@@ -71,7 +72,9 @@ struct SweepResults {
   const SweepPoint* Find(size_t task, size_t arm, double requested) const;
   // Of the plain model: kCorruptData was thrown if a task has none.
   const SweepPoint& Original(size_t task) const;
-  // Of the gated model that skips nothing, arm `gates` at 0; or nullptr.
+  // The arm that the page is about: the one called `gates`, or else the first of policy `gates`; arms.size() if none.
+  size_t GatesArm() const;
+  // Of the gated model that skips nothing, that arm at 0; or nullptr.
   const SweepPoint* GatedDense(size_t task) const;
   // All that were asked for, ascending.
   std::vector<double> RequestedSavings() const;

@@ -69,6 +69,21 @@ TEST(SweepResultsTest, AreSortedAndFound) {
   EXPECT_THAT(r.RequestedSavings(), ElementsAre(0, 0.25));
 }
 
+TEST(SweepResultsTest, TheGatesAreFoundByNameOrElseByPolicy) {
+  json file = Good();
+  file["arms"].push_back({{"name", "other"}, {"policy", "gates"}});
+  EXPECT_EQ(Parse(file).GatesArm(), 1U);
+  file["arms"] = {
+      {{"name", "rival"}, {"policy", "random"}}, {{"name", "mine"}, {"policy", "gates"}}, {{"name", "original"}}};
+  file["results"] = {Point("mine", 0, 0.65), Point("rival", 0, 0.5), Point("original", 0, 0.66)};
+  const SweepResults r = Parse(file);
+  EXPECT_EQ(r.arms[r.GatesArm()].name, "mine");
+  EXPECT_EQ(r.GatedDense(0)->score.value, 0.65);
+  file["arms"][1]["policy"] = "calm";
+  EXPECT_EQ(Parse(file).GatesArm(), 3U);
+  EXPECT_EQ(Parse(file).GatedDense(0), nullptr);
+}
+
 TEST(SweepResultsTest, AnUnreachableSavingNeedsNoNumbers) {
   json file = Good();
   file["results"].push_back({{"arm", "gates"}, {"task", "piqa"}, {"requested", 0.9}, {"unreachable", "too few gates"}});

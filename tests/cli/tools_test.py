@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tokenize, info, perplexity, bench, data and calibrate on the tiny models."""
+"""tokenize, info, perplexity, bench, data, calibrate and analyze on the tiny models."""
 import json
 import math
 import pathlib
@@ -271,6 +271,69 @@ class CalibrateTest(cli_case.CliCase):
         self.assert_refused(cli_case.NOT_FOUND, "calibrate", "-m", self.llama, "--adapter", self.adapter, "-f", "/no/text")
         self.assert_refused(cli_case.MISMATCH, "calibrate", "-m", self.gemma3, "--adapter", self.adapter, "-f",
                             pathlib.Path(__file__).resolve())
+
+
+class AnalyzeTest(cli_case.CliCase):
+    def analyze(self, *words, adapter=None):
+        text = self.folder / "text.txt"
+        text.write_text(TEXT)
+        return ("analyze", "-m", self.llama, "--adapter", adapter or self.adapter, "-f", text, "-c", 32, "--tokens", 96,
+                "--budget", 0.3, *words)
+
+    def test_json(self):
+        answer = self.run_json(*self.analyze())
+        self.assertEqual((answer["tokens"], answer["windows"], answer["context"]), (96, 3, 32))
+        self.assertEqual(answer["saving"]["requested"], 0.3)
+        self.assertEqual(len(answer["branches"]), 8)
+        for branch in answer["branches"]:
+            self.assertTrue(branch["gated"])
+            self.assertTrue(0 <= branch["skipped"] <= 1 and 0 < branch["importance"] < 1, branch)
+        self.assertEqual(sum(group["tokens"] for group in answer["classes"]), 96)
+        self.assertEqual(sum(group["tokens"] for group in answer["positions"]), 96)
+        self.assertEqual(answer["budgets"], [0.2, 0.4])
+        self.assertEqual(len(answer["texts"][0]["net"]), 2)
+        # Every branch counts alike in the nominal saving.
+        skipped = sum(branch["skipped"] for branch in answer["branches"]) / 8
+        self.assertAlmostEqual(answer["saving"]["nominal"], skipped, places=12)
+
+    def test_perplexity_agrees(self):
+        answer = self.run_json(*self.analyze())
+        ids = self.run_json("tokenize", "-m", self.llama, "-p", TEXT)["ids"]
+        body = self.run_json("tokenize", "-m", self.llama, "--no-bos", "-p", TEXT)["ids"]
+        first = body[:3 * (32 - (len(ids) - len(body)))]  # what three windows hold, beside their BOS
+        text = self.run_ok("tokenize", "-m", self.llama, "--ids", ",".join(map(str, first))).stdout.decode()[:-1]
+        (self.folder / "first.txt").write_text(text)
+        score = self.run_json("perplexity", "-m", self.llama, "--adapter", self.adapter, "-f", "first.txt", "-c", 32,
+                              "--budget", 0.3)["results"][0]
+        self.assertAlmostEqual(answer["nll"], score["nll"], places=5)
+        self.assertAlmostEqual(answer["saving"]["net"], score["saving"]["net"], places=9)
+
+    def test_page(self):
+        result = self.run_ok(*self.analyze("-o", self.folder / "gates.html", "--show", 20))
+        self.assertEqual(result.stdout.decode(), f"{self.folder}/gates.html\n")
+        page = (self.folder / "gates.html").read_text()
+        for part in ("A text as the gates see it", "By kind of token", "Does a budget hold", "skips "):
+            self.assertIn(part, page)
+        self.assertEqual(page.count('class="token"'), 20)
+        self.assertNotIn("http", page)
+        self.run_ok(*self.analyze("-o", self.folder / "again.html", "--show", 20))
+        self.assertEqual((self.folder / "again.html").read_text(), page)
+
+    def test_refusals(self):
+        text = self.fixtures / "analyzed.txt"
+        text.write_text(TEXT)
+        self.addCleanup(text.unlink)
+        good = ("analyze", "-m", self.llama, "--adapter", self.adapter, "-f", text, "-c", 32, "--json")
+        self.assert_refused(cli_case.USAGE, "analyze", "-m", self.llama, "-f", text, "--json", says="--adapter")
+        self.assert_refused(cli_case.USAGE, "analyze", "-m", self.llama, "--adapter", self.adapter, "--json", says="--file")
+        self.assert_refused(cli_case.USAGE, *good[:-1], says="--out")
+        self.assert_refused(cli_case.USAGE, *good, "--budget", 2, says="--budget")
+        self.assert_refused(cli_case.USAGE, *good, "--budget", 0.9, says="[budget]")
+        self.assert_refused(cli_case.USAGE, *good, "--tokens", 10, says="[analyze] tokens")
+        self.assert_refused(cli_case.USAGE, *good, "-c", 8192, "--tokens", 8192, says="[analyze] window")
+        self.assert_refused(cli_case.NOT_FOUND, *good, "-f", "/no/such/text")
+        self.assert_refused(cli_case.MISMATCH, "analyze", "-m", self.gemma3, *good[3:])
+        self.assert_refused(cli_case.IO, *good[:-1], "-o", "/no/such/folder/page.html")
 
 
 if __name__ == "__main__":
