@@ -74,10 +74,11 @@ class PackedRows {
   ConstMatrixView source;         // [*, cols], before gathering
   std::span<const int32_t> rows;  // gathered rows of source; empty means all, in order
   // Quantised form: [num_rows, cols padded to 32] codes, and per block of 16 the sum of the codes; per block of 32
-  // the scale.
+  // the scale, and the scale times the block's sum (what an offset of the weights is multiplied by).
   AlignedBuffer<int8_t> codes;
   AlignedBuffer<int32_t> sums;
   AlignedBuffer<float> scales;
+  AlignedBuffer<float> scaled_sums;
   bool quantized = false;
 };
 

@@ -16,13 +16,10 @@ std::atomic<uint64_t> weight_bytes_read{0};
 // Below this many elements a region is not worth waking the team for (about 2 us of one core's vector work).
 constexpr size_t kSerialElements = 16384;
 
-size_t RowGrain(size_t cols) { return std::max<size_t>(1, kSerialElements / std::max<size_t>(1, cols)); }
+// Panels of one output: threads take whole tiles of two.
+constexpr size_t kPanelGrain = 2;
 
-uint8_t* PanelScratch(size_t bytes) {
-  thread_local AlignedBuffer<uint8_t> scratch;
-  scratch.ReserveDiscarding(bytes);
-  return scratch.data();
-}
+size_t RowGrain(size_t cols) { return std::max<size_t>(1, kSerialElements / std::max<size_t>(1, cols)); }
 
 void CollectRows(const PackedRows& x, std::vector<const float*>* pointers) {
   pointers->resize(x.num_rows);
@@ -47,8 +44,8 @@ void RunPanels(const PackedRows& x, const float* const* row_pointers, const Prod
   ActiveKernels().integer_matmul({reinterpret_cast<const uint8_t*>(w.codes.data()), w.scales.data(),
                                   w.offsets.size() > 0 ? w.offsets.data() : nullptr, w.layout, w.half_scales, w.zero,
                                   w.rows, blocks, panels.begin, panels.end, x.codes.data(), x.scales.data(),
-                                  x.sums.data(), x.num_rows, product.out.data, product.out.stride,
-                                  PanelScratch(blocks * kU8BlockBytes)});
+                                  x.sums.data(), x.scaled_sums.data(), x.num_rows, product.out.data,
+                                  product.out.stride});
 }
 
 void MatMulInto(const PackedRows& x, std::span<const Product> products, bool accumulate, float scale,
@@ -82,7 +79,7 @@ void MatMulInto(const PackedRows& x, std::span<const Product> products, bool acc
   if (total * kPanelRows * x.cols * x.num_rows <= kSerialElements) {
     run(0, total);
   } else {
-    pool.ParallelFor(total, 1, [&](size_t begin, size_t end, int) { run(begin, end); });
+    pool.ParallelFor(total, kPanelGrain, [&](size_t begin, size_t end, int) { run(begin, end); });
   }
 }
 
@@ -101,11 +98,15 @@ void PackRows(ConstMatrixView source, std::span<const int32_t> rows, bool quanti
   out->codes.ReserveDiscarding(out->num_rows * blocks * kBlock);
   out->scales.ReserveDiscarding(out->num_rows * blocks);
   out->sums.ReserveDiscarding(out->num_rows * blocks * 2);
+  out->scaled_sums.ReserveDiscarding(out->num_rows * blocks);
   pool.ParallelFor(out->num_rows, RowGrain(source.cols), [&](size_t begin, size_t end, int) {
     for (size_t i = begin; i < end; ++i) {
       const size_t row = rows.empty() ? i : static_cast<size_t>(rows[i]);
-      ActiveKernels().quantize_row(source.row(row), source.cols, out->codes.data() + i * blocks * kBlock,
-                                   out->scales.data() + i * blocks, out->sums.data() + i * blocks * 2);
+      ActiveKernels().quantize_row(source.row(row), source.cols,
+                                   {.codes = out->codes.data() + i * blocks * kBlock,
+                                    .scales = out->scales.data() + i * blocks,
+                                    .sums = out->sums.data() + i * blocks * 2,
+                                    .scaled_sums = out->scaled_sums.data() + i * blocks});
     }
   });
 }

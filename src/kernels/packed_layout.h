@@ -38,13 +38,21 @@ struct IntegerTask {
   size_t out_rows;    // valid output features
   size_t num_blocks;  // of K
   size_t panel_begin, panel_end;
-  const int8_t* x;        // [num_rows, num_blocks * 32]
-  const float* x_scales;  // [num_rows, num_blocks]
-  const int32_t* x_sums;  // [num_rows, num_blocks * 2]
+  const int8_t* x;             // [num_rows, num_blocks * 32]
+  const float* x_scales;       // [num_rows, num_blocks]
+  const int32_t* x_sums;       // [num_rows, num_blocks * 2]
+  const float* x_scaled_sums;  // [num_rows, num_blocks]
   size_t num_rows;
   float* out;
   size_t out_stride;
-  uint8_t* scratch;  // num_blocks * kU8BlockBytes, for unpacking one kU4 panel
+};
+
+// Where one row of PackedRows goes.
+struct QuantizedRow {
+  int8_t* codes;       // [cols padded to 32]
+  float* scales;       // [blocks]
+  int32_t* sums;       // [2 * blocks]
+  float* scaled_sums;  // [blocks]
 };
 
 struct FloatTask {
@@ -73,8 +81,7 @@ struct KernelTable {
   CpuTarget target;
   void (*integer_matmul)(const IntegerTask& task);
   void (*float_matmul)(const FloatTask& task);
-  // One row: codes [cols padded to 32], scales [blocks], sums [2 * blocks].
-  void (*quantize_row)(const float* x, size_t cols, int8_t* codes, float* scales, int32_t* sums);
+  void (*quantize_row)(const float* x, size_t cols, const QuantizedRow& out);
   void (*rms_norm)(const float* x, const float* weight, size_t n, float eps, float* out);
   float (*dot)(const float* a, const float* b, size_t n);
   void (*gated_silu)(float* gate, const float* up, size_t n);

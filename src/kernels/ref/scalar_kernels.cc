@@ -37,18 +37,16 @@ void IntegerMatMul(const IntegerTask& t) {
         const uint8_t* block = t.codes + cell * (four_bit ? kU4BlockBytes : kU8BlockBytes);
         const int8_t* x = t.x + (row * t.num_blocks + b) * kBlock;
         const float x_scale = t.x_scales[row * t.num_blocks + b];
-        int32_t sum = 0;
         for (size_t s = 0; s < sub_blocks; ++s) {
           int32_t dot = 0;
           for (size_t k = s * per_scale; k < (s + 1) * per_scale; ++k) {
             dot += (CodeAt(block, lane, k, four_bit) - t.zero) * x[k];
-            sum += x[k];
           }
           const float scale = ScaleAt(t.scales, (cell * sub_blocks + s) * kPanelRows + lane, t.half_scales);
           acc += static_cast<float>(dot) * (scale * x_scale);
         }
         if (t.offsets != nullptr) {
-          acc += ScaleAt(t.offsets, cell * kPanelRows + lane, t.half_scales) * (x_scale * static_cast<float>(sum));
+          acc += ScaleAt(t.offsets, cell * kPanelRows + lane, t.half_scales) * t.x_scaled_sums[row * t.num_blocks + b];
         }
       }
       t.out[row * t.out_stride + o] = acc;
@@ -79,18 +77,19 @@ void FloatMatMul(const FloatTask& t) {
   }
 }
 
-void QuantizeRow(const float* x, size_t cols, int8_t* codes, float* scales, int32_t* sums) {
+void QuantizeRow(const float* x, size_t cols, const QuantizedRow& out) {
   for (size_t b = 0; b < NumBlocks(cols); ++b) {
     float largest = 0.0F;
     for (size_t k = b * kBlock; k < std::min(cols, (b + 1) * kBlock); ++k) largest = std::max(largest, std::fabs(x[k]));
     const float inverse = largest > 0.0F ? 127.0F / largest : 0.0F;
-    scales[b] = largest / 127.0F;
-    sums[2 * b] = sums[2 * b + 1] = 0;
+    out.scales[b] = largest / 127.0F;
+    out.sums[2 * b] = out.sums[2 * b + 1] = 0;
     for (size_t i = 0; i < kBlock; ++i) {
       const size_t k = b * kBlock + i;
-      codes[k] = k < cols ? static_cast<int8_t>(std::nearbyint(x[k] * inverse)) : int8_t{0};
-      sums[2 * b + i / kSubBlock] += codes[k];
+      out.codes[k] = k < cols ? static_cast<int8_t>(std::nearbyint(x[k] * inverse)) : int8_t{0};
+      out.sums[2 * b + i / kSubBlock] += out.codes[k];
     }
+    out.scaled_sums[b] = out.scales[b] * static_cast<float>(out.sums[2 * b] + out.sums[2 * b + 1]);
   }
 }
 

@@ -11,7 +11,7 @@ GS_INLINE void StoreTail(float* p, VecF v, size_t n) {
   for (size_t i = 0; i < n; ++i) p[i] = v[i];
 }
 
-static void QuantizeRow(const float* x, size_t cols, int8_t* codes, float* scales, int32_t* sums) {
+static void QuantizeRow(const float* x, size_t cols, const QuantizedRow& out) {
   const size_t blocks = (cols + kBlock - 1) / kBlock;
   const VecI abs_mask = SetI(0x7FFFFFFF);
   for (size_t b = 0; b < blocks; ++b) {
@@ -22,15 +22,15 @@ static void QuantizeRow(const float* x, size_t cols, int8_t* codes, float* scale
     v[1] = n >= 32 ? LoadF(x + k + 16) : (n > 16 ? LoadTail(x + k + 16, n - 16, 0.0f) : SetF(0.0f));
     const float largest = ReduceMax(MaxF((VecF)((VecI)v[0] & abs_mask), (VecF)((VecI)v[1] & abs_mask)));
     const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    scales[b] = largest / 127.0f;
+    int32_t sums[2];
     for (int s = 0; s < 2; ++s) {
       const VecI q = RoundI(v[s] * SetF(inverse));
       typedef int8_t VecB __attribute__((vector_size(16), aligned(1), may_alias));
-      *(VecB*)(codes + k + (size_t)s * 16) = __builtin_convertvector(q, VecB);
-      int32_t sum = 0;
-      for (int i = 0; i < 16; ++i) sum += q[i];
-      sums[b * 2 + (size_t)s] = sum;
+      *(VecB*)(out.codes + k + (size_t)s * 16) = __builtin_convertvector(q, VecB);
+      out.sums[b * 2 + (size_t)s] = sums[s] = ReduceAddI(q);
     }
+    out.scales[b] = largest / 127.0f;
+    out.scaled_sums[b] = out.scales[b] * (float)(sums[0] + sums[1]);
   }
 }
 

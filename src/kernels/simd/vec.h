@@ -93,6 +93,15 @@ GS_INLINE float ReduceAdd(VecF v) {
   }
   return lanes[0];
 }
+#if defined(__AVX512F__)
+GS_INLINE float ReduceMax(VecF v) { return _mm512_reduce_max_ps((__m512)v); }
+GS_INLINE int32_t ReduceAddI(VecI v) { return _mm512_reduce_add_epi32((__m512i)v); }
+#else
+GS_INLINE int32_t ReduceAddI(VecI v) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += v[i];
+  return sum;
+}
 GS_INLINE float ReduceMax(VecF v) {
   float lanes[16];
   __builtin_memcpy(lanes, &v, sizeof(v));
@@ -101,26 +110,29 @@ GS_INLINE float ReduceMax(VecF v) {
   }
   return lanes[0];
 }
+#endif
 
-// acc[lane] += sum of 4 products of unsigned codes (lane's 4 bytes) and signed activations (the same 4 for all).
-// Codes are at most 255 and activations within [-127, 127].
-#if defined(__AVX512VNNI__)
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, const int8_t* x4) {
+// The same 4 activations in every lane.
+GS_INLINE VecI LoadGroup(const int8_t* x4) {
   int32_t packed;
   __builtin_memcpy(&packed, x4, 4);
-  return (VecI)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)codes, _mm512_set1_epi32(packed));
+  return SetI(packed);
+}
+
+// acc[lane] += sum of 4 products of unsigned codes (lane's 4 bytes) and signed activations (LoadGroup).
+// Codes are at most 255 and activations within [-127, 127].
+#if defined(__AVX512VNNI__)
+GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
+  return (VecI)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)codes, (__m512i)x);
 }
 #else
 // Widened to 16 bits first: maddubs would saturate for codes above 128.
 #if defined(__AVX512BW__)
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, const int8_t* x4) {
-  int32_t packed;
-  __builtin_memcpy(&packed, x4, 4);
+GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
   const __m512i mask = _mm512_set1_epi16(0x00FF);
-  const __m512i x = _mm512_set1_epi32(packed);
   const __m512i even =
-      _mm512_madd_epi16(_mm512_and_si512((__m512i)codes, mask), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
-  const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16((__m512i)codes, 8), _mm512_srai_epi16(x, 8));
+      _mm512_madd_epi16(_mm512_and_si512((__m512i)codes, mask), _mm512_srai_epi16(_mm512_slli_epi16((__m512i)x, 8), 8));
+  const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16((__m512i)codes, 8), _mm512_srai_epi16((__m512i)x, 8));
   return acc + (VecI)_mm512_add_epi32(even, odd);
 }
 #else
@@ -130,15 +142,13 @@ GS_INLINE __m256i DotCodes8(__m256i codes, __m256i x) {
   const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
   return _mm256_add_epi32(even, odd);
 }
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, const int8_t* x4) {
-  int32_t packed;
-  __builtin_memcpy(&packed, x4, 4);
-  const __m256i x = _mm256_set1_epi32(packed);
-  __m256i lo, hi;
+GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
+  __m256i half, lo, hi;
+  __builtin_memcpy(&half, &x, 32);
   __builtin_memcpy(&lo, &codes, 32);
   __builtin_memcpy(&hi, (const char*)&codes + 32, 32);
-  lo = DotCodes8(lo, x);
-  hi = DotCodes8(hi, x);
+  lo = DotCodes8(lo, half);
+  hi = DotCodes8(hi, half);
   VecI sum;
   __builtin_memcpy(&sum, &lo, 32);
   __builtin_memcpy((char*)&sum + 32, &hi, 32);
