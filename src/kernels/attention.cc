@@ -21,10 +21,29 @@ void StoreElement(KvType type, std::byte* base, size_t index, float value) {
   }
 }
 
-float* ScoreScratch(size_t count) {
+float* Scratch(size_t count) {
   thread_local AlignedBuffer<float> scratch;
   scratch.ReserveDiscarding(count);
   return scratch.data();
+}
+
+// Consecutive rows of one sequence that run in one task.
+struct RowTile {
+  size_t begin, count;
+};
+
+std::vector<RowTile> TileRows(std::span<const AttentionRow> rows, size_t group) {
+  const size_t most = std::max<size_t>(1, kAttentionQueries / group);
+  std::vector<RowTile> tiles;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!tiles.empty() && tiles.back().count < most && rows[tiles.back().begin].pages == rows[i].pages &&
+        rows[tiles.back().begin].source == rows[i].source) {
+      ++tiles.back().count;
+    } else {
+      tiles.push_back({i, 1});
+    }
+  }
+  return tiles;
 }
 
 }  // namespace
@@ -50,24 +69,35 @@ void Attend(const AttentionShape& shape, size_t layer, std::span<const Attention
   const size_t layer_bytes = KvLayerBytes(shape.kv);
   const size_t group = shape.num_heads / shape.kv.num_kv_heads;
   const KernelTable& kernels = ActiveKernels();
-  const auto run = [&](size_t begin, size_t end, int) {
-    for (size_t i = begin; i < end; ++i) {
-      const AttentionRow& row = rows[i / shape.kv.num_kv_heads];
-      const size_t positions = RoundUp(static_cast<size_t>(row.last) + 1, kKvPagePositions);
-      kernels.attend({&shape, layer, layer_bytes, &row, i % shape.kv.num_kv_heads, ScoreScratch(group * positions)});
+  const std::vector<RowTile> tiles = TileRows(rows, group);
+  const size_t blended = shape.kv.head_dim * kKvPagePositions;
+  const auto run = [&](size_t task) {
+    const RowTile& tile = tiles[task / shape.kv.num_kv_heads];
+    size_t last = 0;
+    for (size_t r = tile.begin; r < tile.begin + tile.count; ++r) {
+      last = std::max(last, static_cast<size_t>(rows[r].last));
     }
+    float* scratch = Scratch(blended + kAttentionQueries * RoundUp(last + 1, kKvPagePositions));
+    kernels.attend({.shape = &shape,
+                    .layer = layer,
+                    .layer_bytes = layer_bytes,
+                    .rows = &rows[tile.begin],
+                    .num_rows = tile.count,
+                    .kv_head = task % shape.kv.num_kv_heads,
+                    .scores = scratch + blended,
+                    .blended_keys = scratch});
   };
   // A row's work grows with its position: interleave instead of splitting in halves.
-  const size_t tasks = rows.size() * shape.kv.num_kv_heads;
+  const size_t tasks = tiles.size() * shape.kv.num_kv_heads;
   size_t work = 0;
   for (const AttentionRow& row : rows) work += static_cast<size_t>(row.last - row.first + 1) * shape.kv.head_dim;
   if (work * shape.kv.num_kv_heads < 8192) {
-    run(0, tasks, 0);
+    for (size_t i = 0; i < tasks; ++i) run(i);
     return;
   }
   const auto threads = static_cast<size_t>(pool.num_threads());
   pool.Run([&](int thread) {
-    for (size_t i = static_cast<size_t>(thread); i < tasks; i += threads) run(i, i + 1, thread);
+    for (size_t i = static_cast<size_t>(thread); i < tasks; i += threads) run(i);
   });
 }
 

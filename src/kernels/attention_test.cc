@@ -105,8 +105,10 @@ struct Rows {
     }
     sources = {copied, dropped, none};
     for (size_t i = 0; i < 4 * last.size(); ++i) {
-      const uint16_t* source = i % 4 == 0 ? nullptr : sources[i % 4 - 1].data();
-      const int32_t end = last[i / 4];
+      // One source map after the other, so that rows share tiles: next to each other, far apart, windows apart.
+      const size_t map = i / last.size();
+      const uint16_t* source = map == 0 ? nullptr : sources[map - 1].data();
+      const int32_t end = last[i % last.size()];
       rows.push_back({.query = queries.data() + i * width,
                       .out = out.data() + i * width,
                       .pages = cache.pages(),

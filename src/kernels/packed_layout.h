@@ -68,13 +68,20 @@ struct FloatTask {
   float scale;
 };
 
+// A query is one head of one row. How many an attend works on at a time: 12 score lists of 512 positions and a page of
+// keys and values are what a first-level cache holds.
+inline constexpr size_t kAttentionQueries = 12;
+
+// Some rows of one sequence, which have `pages` and `source` in common, and one KV head.
 struct AttentionTask {
   const AttentionShape* shape;
   size_t layer;
   size_t layer_bytes;
   const AttentionRow* rows;
+  size_t num_rows;
   size_t kv_head;
-  float* scores;  // [group][RoundUp(positions, page)] scratch
+  float* scores;        // scratch: [kAttentionQueries][positions from the first page to the last, whole pages]
+  float* blended_keys;  // scratch: [head_dim][kKvPagePositions]
 };
 
 struct KernelTable {
@@ -90,7 +97,7 @@ struct KernelTable {
   void (*add)(const float* x, size_t n, float* y);                             // y += x
   void (*add_scaled)(const float* x, float scale, size_t n, float* y);         // y += scale * x
   void (*add_product)(const float* x, const float* gate, size_t n, float* y);  // y += gate * x
-  void (*attend)(const AttentionTask& task);                                   // one row, one KV head
+  void (*attend)(const AttentionTask& task);
 };
 
 const KernelTable& ActiveKernels();

@@ -142,9 +142,8 @@ float KvElement(const std::byte* base, size_t index, KvType type) {
   return HalfToFloat(half);
 }
 
-void Attend(const AttentionTask& t) {
+void AttendRow(const AttentionTask& t, const AttentionRow& row) {
   const AttentionShape& shape = *t.shape;
-  const AttentionRow& row = *t.rows;
   const size_t head_dim = shape.kv.head_dim;
   const size_t head_bytes = head_dim * kKvPagePositions * (shape.kv.type == KvType::kF16 ? 2 : 4);
   const size_t group = shape.num_heads / shape.kv.num_kv_heads;
@@ -181,6 +180,10 @@ void Attend(const AttentionTask& t) {
       }
     }
   }
+}
+
+void Attend(const AttentionTask& t) {
+  for (size_t r = 0; r < t.num_rows; ++r) AttendRow(t, t.rows[r]);
 }
 
 }  // namespace

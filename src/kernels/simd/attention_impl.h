@@ -1,191 +1,302 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of one row over one KV head (arXiv 1706.03762; grouped queries: arXiv 2305.13245): an exact two-pass
-// softmax over the row's positions, in position order. Included once per target after vec.h.
+// Attention of some rows of one sequence over one KV head (arXiv 1706.03762; grouped queries: arXiv 2305.13245): an
+// exact two-pass softmax over each row's positions, in position order. Included once per target after vec.h.
 //
 // A page's layer holds, per KV head, K transposed [head_dim][64] (a vector covers 16 positions, no horizontal
 // sums) and V [64][head_dim].
+//
+// Row invariance: a query is one row's head. Queries that run in one tile share the loads of K and V and nothing else:
+// each has its own accumulators, fed in the order of head_dim (scores) and of its positions (values).
 
 GS_INLINE float LoadHalfScalar(const uint16_t* p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(*p))); }
 
-enum { kMaxGroupTile = 4 };  // query heads that share the K loads
+// Queries of a tile and vectors of K or V each meets at a time: their accumulators live in registers.
+#if defined(__AVX512F__)
+enum { kQueryTile = 6, kTileVectors = 4 };
+#else
+enum { kQueryTile = 2, kTileVectors = 2 };
+#endif
+
+struct Query {
+  const float* q;  // [head_dim]
+  float* out;      // [head_dim]
+  float* scores;   // [pages of the task * 64], from the task's first page on
+  size_t first, last;
+  float largest;
+};
 
 GS_INLINE VecF LoadKv(const void* base, size_t index, KvType type) {
   return type == KvType::kF16 ? LoadHalf((const uint16_t*)base + index) : LoadF((const float*)base + index);
 }
+GS_INLINE size_t KvBytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
 
-// Scores of 64 positions for up to kMaxGroupTile query heads.
-GS_INLINE void PageScores(const void* k, KvType type, const float* const* query, int heads, size_t head_dim,
-                          float scale, float* const* scores) {
-  for (int half = 0; half < 2; ++half) {
-    VecF acc[kMaxGroupTile][2];
-    for (int h = 0; h < heads; ++h) acc[h][0] = acc[h][1] = SetF(0.0f);
+// Scores of a page's 64 positions, at `at` in the queries' scores.
+GS_INLINE void PageScores(const void* k, KvType type, const Query* queries, int count, size_t head_dim, float scale,
+                          size_t at) {
+  for (size_t begin = 0; begin < kKvPagePositions; begin += kTileVectors * 16) {
+    VecF acc[kQueryTile][kTileVectors];
+    for (int h = 0; h < count; ++h) {
+      for (int j = 0; j < kTileVectors; ++j) acc[h][j] = SetF(0.0f);
+    }
     for (size_t d = 0; d < head_dim; ++d) {
-      const size_t at = d * kKvPagePositions + (size_t)half * 32;
-      const VecF k0 = LoadKv(k, at, type), k1 = LoadKv(k, at + 16, type);
-      for (int h = 0; h < heads; ++h) {
-        const VecF q = SetF(query[h][d]);
-        acc[h][0] = Fma(q, k0, acc[h][0]);
-        acc[h][1] = Fma(q, k1, acc[h][1]);
+      VecF keys[kTileVectors];
+      for (int j = 0; j < kTileVectors; ++j) {
+        keys[j] = LoadKv(k, d * kKvPagePositions + begin + (size_t)j * 16, type);
+      }
+      for (int h = 0; h < count; ++h) {
+        const VecF q = SetF(queries[h].q[d]);
+        for (int j = 0; j < kTileVectors; ++j) acc[h][j] = Fma(q, keys[j], acc[h][j]);
       }
     }
-    for (int h = 0; h < heads; ++h) {
-      StoreF(scores[h] + half * 32, acc[h][0] * SetF(scale));
-      StoreF(scores[h] + half * 32 + 16, acc[h][1] * SetF(scale));
+    for (int h = 0; h < count; ++h) {
+      for (int j = 0; j < kTileVectors; ++j) {
+        StoreF(queries[h].scores + at + begin + (size_t)j * 16, acc[h][j] * SetF(scale));
+      }
     }
   }
 }
 
-GS_INLINE void PageScoresTyped(const void* k, KvType type, const float* const* query, int heads, size_t head_dim,
-                               float scale, float* const* scores) {
-  // Constant head counts and types, so that the accumulators stay in registers.
-#define GS_HEADS(n)                                                   \
-  case n:                                                             \
-    if (type == KvType::kF16) {                                       \
-      PageScores(k, KvType::kF16, query, n, head_dim, scale, scores); \
-    } else {                                                          \
-      PageScores(k, KvType::kF32, query, n, head_dim, scale, scores); \
-    }                                                                 \
-    break;
-  switch (heads) {
-    GS_HEADS(1)
-    GS_HEADS(2)
-    GS_HEADS(3)
-    GS_HEADS(4)
-  }
-#undef GS_HEADS
+// Where the task's K and V are.
+struct Cache {
+  const AttentionTask* task;
+  const uint16_t* source;
+  KvType type;
+  size_t head_dim, k_at, head_bytes;  // k_at: of this KV head in a page's layer; head_bytes: of its K, or its V
+};
+
+GS_INLINE size_t SourceOf(const Cache* c, size_t p) { return c->source ? c->source[p] : c->task->layer; }
+GS_INLINE const char* KeysOf(const Cache* c, size_t page, size_t layer) {
+  return (const char*)c->task->rows[0].pages[page] + layer * c->task->layer_bytes + c->k_at;
 }
 
-// out[head_dim] += sum over positions of p * V, 64 output elements at a time.
-GS_INLINE void AddValues(const void* const* v, const float* p, size_t count, KvType type, size_t head_dim, float* out) {
+// out[16 * vectors] += sum of p * V over the positions [begin, end), at element d, for `count` queries.
+GS_INLINE void AddValues(const Cache* c, const Query* queries, int count, size_t origin, size_t begin, size_t end,
+                         KvType type, size_t d, int vectors) {
+  VecF acc[kQueryTile][kTileVectors];
+  for (int h = 0; h < count; ++h) {
+    for (int j = 0; j < vectors; ++j) acc[h][j] = LoadF(queries[h].out + d + (size_t)j * 16);
+  }
+  for (size_t p = begin; p < end; ++p) {
+    const size_t layer = SourceOf(c, p);
+    if (layer == kKvDropped) continue;
+    const char* v = KeysOf(c, p / kKvPagePositions, layer) + c->head_bytes;
+    const size_t at = (p % kKvPagePositions) * c->head_dim + d;
+    VecF values[kTileVectors];
+    for (int j = 0; j < vectors; ++j) values[j] = LoadKv(v, at + (size_t)j * 16, type);
+    for (int h = 0; h < count; ++h) {
+      const VecF weight = SetF(queries[h].scores[p - origin]);
+      for (int j = 0; j < vectors; ++j) acc[h][j] = Fma(weight, values[j], acc[h][j]);
+    }
+  }
+  for (int h = 0; h < count; ++h) {
+    for (int j = 0; j < vectors; ++j) StoreF(queries[h].out + d + (size_t)j * 16, acc[h][j]);
+  }
+}
+
+GS_INLINE void AddValuesTyped(const Cache* c, const Query* queries, int count, size_t origin, size_t begin, size_t end,
+                              KvType type) {
   size_t d = 0;
-  for (; d + 64 <= head_dim; d += 64) {
-    VecF acc[4];
-    for (int j = 0; j < 4; ++j) acc[j] = LoadF(out + d + (size_t)j * 16);
-    for (size_t i = 0; i < count; ++i) {
-      if (v[i] == 0) continue;
-      const VecF weight = SetF(p[i]);
-      for (int j = 0; j < 4; ++j) acc[j] = Fma(weight, LoadKv(v[i], d + (size_t)j * 16, type), acc[j]);
-    }
-    for (int j = 0; j < 4; ++j) StoreF(out + d + (size_t)j * 16, acc[j]);
+  for (; d + kTileVectors * 16 <= c->head_dim; d += kTileVectors * 16) {
+    AddValues(c, queries, count, origin, begin, end, type, d, kTileVectors);
   }
-  for (; d + 16 <= head_dim; d += 16) {
-    VecF acc = LoadF(out + d);
-    for (size_t i = 0; i < count; ++i) {
-      if (v[i] != 0) acc = Fma(SetF(p[i]), LoadKv(v[i], d, type), acc);
-    }
-    StoreF(out + d, acc);
-  }
-  for (; d < head_dim; ++d) {
-    for (size_t i = 0; i < count; ++i) {
-      if (v[i] == 0) continue;
-      const float value = type == KvType::kF16 ? LoadHalfScalar((const uint16_t*)v[i] + d) : ((const float*)v[i])[d];
-      out[d] = __builtin_fmaf(p[i], value, out[d]);
+  for (; d + 16 <= c->head_dim; d += 16) AddValues(c, queries, count, origin, begin, end, type, d, 1);
+  for (; d < c->head_dim; ++d) {
+    for (size_t p = begin; p < end; ++p) {
+      const size_t layer = SourceOf(c, p);
+      if (layer == kKvDropped) continue;
+      const char* v = KeysOf(c, p / kKvPagePositions, layer) + c->head_bytes;
+      const size_t at = (p % kKvPagePositions) * c->head_dim + d;
+      const float value = type == KvType::kF16 ? LoadHalfScalar((const uint16_t*)v + at) : ((const float*)v)[at];
+      for (int h = 0; h < count; ++h) {
+        queries[h].out[d] = __builtin_fmaf(queries[h].scores[p - origin], value, queries[h].out[d]);
+      }
     }
   }
+}
+
+// Constant counts and types, so that the accumulators stay in registers.
+#define GS_COUNTS(type)  \
+  switch (count) {       \
+    GS_COUNT(1, type)    \
+    GS_COUNT(2, type)    \
+    GS_MORE_COUNTS(type) \
+  }
+#if defined(__AVX512F__)
+#define GS_MORE_COUNTS(type) \
+  GS_COUNT(3, type)          \
+  GS_COUNT(4, type)          \
+  GS_COUNT(5, type)          \
+  GS_COUNT(6, type)
+#else
+#define GS_MORE_COUNTS(type)
+#endif
+
+static void TileScores(const void* k, KvType type, const Query* queries, int count, size_t head_dim, float scale,
+                       size_t at) {
+#define GS_COUNT(n, type)                                 \
+  case n:                                                 \
+    PageScores(k, type, queries, n, head_dim, scale, at); \
+    break;
+  if (type == KvType::kF16) {
+    GS_COUNTS(KvType::kF16)
+  } else {
+    GS_COUNTS(KvType::kF32)
+  }
+#undef GS_COUNT
+}
+
+static void TileValues(const Cache* c, const Query* queries, int count, size_t origin, size_t begin, size_t end) {
+  if (begin >= end) return;
+#define GS_COUNT(n, type)                                    \
+  case n:                                                    \
+    AddValuesTyped(c, queries, n, origin, begin, end, type); \
+    break;
+  if (c->type == KvType::kF16) {
+    GS_COUNTS(KvType::kF16)
+  } else {
+    GS_COUNTS(KvType::kF32)
+  }
+#undef GS_COUNT
+}
+#undef GS_COUNTS
+#undef GS_MORE_COUNTS
+
+// A page whose positions [first, last] use the entries of several layers: its keys side by side in f32, zeros where
+// there is none. The same arithmetic follows as on a plain page.
+static void BlendKeys(const Cache* c, size_t page, size_t first, size_t last, float* blended) {
+  const size_t begin = page * kKvPagePositions;
+  int32_t source[kKvPagePositions];
+  for (size_t i = 0; i < kKvPagePositions; ++i) {
+    const size_t p = begin + i;
+    source[i] = p < first || p > last ? (int32_t)kKvDropped : (int32_t)SourceOf(c, p);
+  }
+  for (size_t i = 0; i < c->head_dim * kKvPagePositions; i += 16) StoreF(blended + i, SetF(0.0f));
+  for (size_t i = 0; i < kKvPagePositions; ++i) {
+    int known = source[i] == (int32_t)kKvDropped;
+    for (size_t j = 0; j < i; ++j) known |= source[j] == source[i];
+    if (known) continue;
+    const char* keys = KeysOf(c, page, (size_t)source[i]);
+    for (size_t v = 0; v < kKvPagePositions; v += 16) {
+      const VecI taken = *(const VecIU*)(source + v) == SetI(source[i]);
+      for (size_t at = v; at < c->head_dim * kKvPagePositions; at += kKvPagePositions) {
+        const VecI key = taken ? (VecI)LoadKv(keys, at, c->type) : (VecI)LoadF(blended + at);
+        StoreF(blended + at, (VecF)key);
+      }
+    }
+  }
+}
+
+// Scores of one page for all queries, those of positions outside a query's own at minus infinity; updates `largest`.
+static void ScorePage(const Cache* c, size_t page, size_t origin, size_t first, size_t last, Query* queries,
+                      int count) {
+  const size_t begin = page * kKvPagePositions;
+  const float minus_infinity = -__builtin_inff();
+  int uniform = 1, dropped = 0;
+  for (size_t i = 0; c->source && i < kKvPagePositions; ++i) {
+    const size_t p = begin + i;
+    if (p < first || p > last) continue;
+    uniform &= c->source[p] == (uint16_t)c->task->layer;
+    dropped |= c->source[p] == kKvDropped;
+  }
+  const void* keys = KeysOf(c, page, c->task->layer);
+  if (!uniform) {
+    BlendKeys(c, page, first, last, c->task->blended_keys);
+    keys = c->task->blended_keys;
+  }
+  for (int h = 0; h < count; h += kQueryTile) {
+    TileScores(keys, uniform ? c->type : KvType::kF32, queries + h, count - h < kQueryTile ? count - h : kQueryTile,
+               c->head_dim, c->task->shape->scale, begin - origin);
+  }
+  for (int h = 0; h < count; ++h) {
+    Query* query = queries + h;
+    if (query->last < begin || query->first >= begin + kKvPagePositions) continue;
+    float* scores = query->scores + (begin - origin);
+    for (size_t i = 0; begin + i < query->first; ++i) scores[i] = minus_infinity;
+    for (size_t i = kKvPagePositions; begin + i > query->last + 1; --i) scores[i - 1] = minus_infinity;
+    for (size_t i = 0; dropped && i < kKvPagePositions && begin + i <= query->last; ++i) {
+      if (c->source[begin + i] == kKvDropped) scores[i] = minus_infinity;
+    }
+    VecF m = LoadF(scores);
+    for (size_t i = 16; i < kKvPagePositions; i += 16) m = MaxF(m, LoadF(scores + i));
+    const float page_max = ReduceMax(m);
+    query->largest = page_max > query->largest ? page_max : query->largest;
+  }
+}
+
+// exp(score - largest) of the query's pages in place of the scores; returns their sum.
+GS_INLINE float ExpScores(Query* query, size_t origin) {
+  const size_t begin = query->first / kKvPagePositions * kKvPagePositions - origin;
+  const size_t end = (query->last / kKvPagePositions + 1) * kKvPagePositions - origin;
+  VecF sum = SetF(0.0f);
+  for (size_t i = begin; i < end; i += 16) {
+    const VecF e = ExpF(LoadF(query->scores + i) - SetF(query->largest));
+    StoreF(query->scores + i, e);
+    sum = sum + e;
+  }
+  return ReduceAdd(sum);
+}
+
+// Values of a tile's queries: what all of them attend to together, what comes before and after it one by one.
+static void SumValues(const Cache* c, const Query* queries, int count, size_t origin) {
+  size_t begin = queries[0].first, end = queries[0].last + 1;
+  for (int h = 1; h < count; ++h) {
+    begin = queries[h].first > begin ? queries[h].first : begin;
+    end = queries[h].last + 1 < end ? queries[h].last + 1 : end;
+  }
+  if (begin > end) begin = end = 0;
+  const int shared = begin < end;
+  for (int h = 0; h < count; ++h) {
+    TileValues(c, queries + h, 1, origin, queries[h].first, shared ? begin : queries[h].last + 1);
+  }
+  if (!shared) return;
+  TileValues(c, queries, count, origin, begin, end);
+  for (int h = 0; h < count; ++h) TileValues(c, queries + h, 1, origin, end, queries[h].last + 1);
 }
 
 static void Attend(const AttentionTask& task) {
   const AttentionShape* shape = task.shape;
-  const AttentionRow* row = task.rows;
-  const KvType type = shape->kv.type;
   const size_t head_dim = shape->kv.head_dim;
   const size_t group = shape->num_heads / shape->kv.num_kv_heads;
-  const size_t element = type == KvType::kF16 ? 2 : 4;
-  const size_t head_bytes = head_dim * kKvPagePositions * element;  // K or V of one head
-  const size_t k_at = task.kv_head * 2 * head_bytes;
-  const size_t first = (size_t)row->first, last = (size_t)row->last;
-  const size_t first_page = first / kKvPagePositions, last_page = last / kKvPagePositions;
-  const size_t stride = (last_page + 1 - first_page) * kKvPagePositions;
-  const float minus_infinity = -__builtin_inff();
-
-  for (size_t tile = 0; tile < group; tile += kMaxGroupTile) {
-    const int heads = group - tile < kMaxGroupTile ? (int)(group - tile) : (int)kMaxGroupTile;
-    const float* query[kMaxGroupTile];
-    float* out[kMaxGroupTile];
-    float largest[kMaxGroupTile];
-    for (int h = 0; h < heads; ++h) {
-      const size_t head = task.kv_head * group + tile + (size_t)h;
-      query[h] = row->query + head * head_dim;
-      out[h] = row->out + head * head_dim;
-      largest[h] = minus_infinity;
+  const size_t head_bytes = head_dim * kKvPagePositions * KvBytes(shape->kv.type);
+  const Cache cache = {&task, task.rows[0].source, shape->kv.type, head_dim, task.kv_head * 2 * head_bytes, head_bytes};
+  size_t first = (size_t)task.rows[0].first, last = (size_t)task.rows[0].last;
+  for (size_t r = 1; r < task.num_rows; ++r) {
+    first = (size_t)task.rows[r].first < first ? (size_t)task.rows[r].first : first;
+    last = (size_t)task.rows[r].last > last ? (size_t)task.rows[r].last : last;
+  }
+  const size_t origin = first / kKvPagePositions * kKvPagePositions;
+  const size_t stride = (last / kKvPagePositions + 1) * kKvPagePositions - origin;
+  const size_t total = task.num_rows * group;
+  for (size_t done = 0; done < total; done += kAttentionQueries) {
+    Query queries[kAttentionQueries];
+    const int count = (int)(total - done < kAttentionQueries ? total - done : kAttentionQueries);
+    for (int h = 0; h < count; ++h) {
+      const AttentionRow* row = task.rows + (done + (size_t)h) / group;
+      const size_t head = task.kv_head * group + (done + (size_t)h) % group;
+      queries[h] = Query{row->query + head * head_dim, row->out + head * head_dim, task.scores + (size_t)h * stride,
+                         (size_t)row->first,           (size_t)row->last,          -__builtin_inff()};
     }
-    for (size_t page = first_page; page <= last_page; ++page) {
-      const size_t begin = page * kKvPagePositions;
-      float* scores[kMaxGroupTile];
-      for (int h = 0; h < heads; ++h)
-        scores[h] = task.scores + (size_t)h * stride + begin - first_page * kKvPagePositions;
-      uint16_t source[kKvPagePositions];
-      int uniform = 1;
-      for (size_t i = 0; i < kKvPagePositions; ++i) {
-        const size_t p = begin + i;
-        source[i] = p < first || p > last ? kKvDropped : (row->source ? row->source[p] : (uint16_t)task.layer);
-        uniform &= source[i] == (uint16_t)task.layer;
-      }
-      if (uniform) {
-        PageScoresTyped((const char*)row->pages[page] + task.layer * task.layer_bytes + k_at, type, query, heads,
-                        head_dim, shape->scale, scores);
-      } else {
-        // Positions with the same source layer together: the arithmetic of a position is the same as above.
-        for (int h = 0; h < heads; ++h) {
-          for (size_t i = 0; i < kKvPagePositions; ++i) scores[h][i] = minus_infinity;
-        }
-        uint16_t done[kKvPagePositions];
-        size_t num_done = 0;
-        for (size_t i = 0; i < kKvPagePositions; ++i) {
-          int known = source[i] == kKvDropped;
-          for (size_t j = 0; j < num_done; ++j) known |= done[j] == source[i];
-          if (known) continue;
-          done[num_done++] = source[i];
-          float temporary[kMaxGroupTile][kKvPagePositions];
-          float* into[kMaxGroupTile];
-          for (int h = 0; h < heads; ++h) into[h] = temporary[h];
-          PageScoresTyped((const char*)row->pages[page] + source[i] * task.layer_bytes + k_at, type, query, heads,
-                          head_dim, shape->scale, into);
-          for (size_t p = 0; p < kKvPagePositions; ++p) {
-            if (source[p] != source[i]) continue;
-            for (int h = 0; h < heads; ++h) scores[h][p] = temporary[h][p];
-          }
-        }
-      }
-      for (int h = 0; h < heads; ++h) {
-        VecF m = LoadF(scores[h]);
-        for (size_t i = 16; i < kKvPagePositions; i += 16) m = MaxF(m, LoadF(scores[h] + i));
-        const float page_max = ReduceMax(m);
-        largest[h] = page_max > largest[h] ? page_max : largest[h];
-      }
+    for (size_t page = first / kKvPagePositions; page <= last / kKvPagePositions; ++page) {
+      ScorePage(&cache, page, origin, first, last, queries, count);
     }
-    for (int h = 0; h < heads; ++h) {
-      float* scores = task.scores + (size_t)h * stride;
-      for (size_t d = 0; d < head_dim; ++d) out[h][d] = 0.0f;
-      if (largest[h] == minus_infinity) continue;  // nothing to attend to
-      VecF sum = SetF(0.0f);
-      for (size_t i = 0; i < stride; i += 16) {
-        const VecF e = ExpF(LoadF(scores + i) - SetF(largest[h]));
-        StoreF(scores + i, e);
-        sum = sum + e;
-      }
-      const float total = ReduceAdd(sum);
-      for (size_t page = first_page; page <= last_page; ++page) {
-        const size_t begin = page * kKvPagePositions;
-        const void* v[kKvPagePositions];
-        for (size_t i = 0; i < kKvPagePositions; ++i) {
-          const size_t p = begin + i;
-          const size_t layer = p < first || p > last ? kKvDropped : (row->source ? row->source[p] : task.layer);
-          v[i] = layer == kKvDropped ? 0
-                                     : (const char*)row->pages[page] + layer * task.layer_bytes + k_at + head_bytes +
-                                           i * head_dim * element;
-        }
-        const float* p = scores + begin - first_page * kKvPagePositions;
-        if (type == KvType::kF16) {
-          AddValues(v, p, kKvPagePositions, KvType::kF16, head_dim, out[h]);
-        } else {
-          AddValues(v, p, kKvPagePositions, KvType::kF32, head_dim, out[h]);
-        }
-      }
-      const VecF inverse = SetF(1.0f / total);
+    float total_weight[kAttentionQueries];
+    for (int h = 0; h < count; ++h) {
+      for (size_t d = 0; d < head_dim; ++d) queries[h].out[d] = 0.0f;
+      // Nothing to attend to: the weights are zeros and so is the sum.
+      const int none = queries[h].largest == -__builtin_inff();
+      if (none) queries[h].largest = 0.0f;
+      total_weight[h] = ExpScores(queries + h, origin);
+      if (none) total_weight[h] = 1.0f;
+    }
+    for (int h = 0; h < count; h += kQueryTile) {
+      SumValues(&cache, queries + h, count - h < kQueryTile ? count - h : kQueryTile, origin);
+    }
+    for (int h = 0; h < count; ++h) {
+      const VecF inverse = SetF(1.0f / total_weight[h]);
+      float* out = queries[h].out;
       size_t d = 0;
-      for (; d + 16 <= head_dim; d += 16) StoreF(out[h] + d, LoadF(out[h] + d) * inverse);
-      for (; d < head_dim; ++d) out[h][d] *= inverse[0];
+      for (; d + 16 <= head_dim; d += 16) StoreF(out + d, LoadF(out + d) * inverse);
+      for (; d < head_dim; ++d) out[d] *= inverse[0];
     }
   }
 }
