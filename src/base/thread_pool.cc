@@ -44,7 +44,7 @@ struct ThreadPool::Team {
     {
       const std::lock_guard lock(mutex);
       stopping.store(true, std::memory_order_relaxed);
-      generation.fetch_add(1, std::memory_order_release);
+      generation.fetch_add(1);
     }
     wake.notify_all();
     for (std::thread& worker : workers) worker.join();
@@ -67,10 +67,12 @@ struct ThreadPool::Team {
       if (now != seen) return now;
       Pause();
     }
+    // Whoever is second of this thread, which counts itself and then looks for a task, and Run, which posts a task and
+    // then looks for sleepers, sees the other: both orders are sequentially consistent.
     std::unique_lock lock(mutex);
-    ++sleepers;
-    wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
-    --sleepers;
+    sleepers.fetch_add(1);
+    wake.wait(lock, [&] { return generation.load() != seen; });
+    sleepers.fetch_sub(1);
     return generation.load(std::memory_order_acquire);
   }
 
@@ -83,16 +85,14 @@ struct ThreadPool::Team {
     }
   }
 
-  void Run(const std::function<void(int)>& next) {
+  void Run(const FunctionRef<void(int)>& next) {
     task = &next;
     pending.store(static_cast<int>(workers.size()), std::memory_order_relaxed);
-    bool anyone_asleep;
-    {
-      const std::lock_guard lock(mutex);
-      generation.fetch_add(1, std::memory_order_release);
-      anyone_asleep = sleepers > 0;
+    generation.fetch_add(1);
+    if (sleepers.load() > 0) {
+      { const std::lock_guard lock(mutex); }  // nobody is between counting itself and falling asleep
+      wake.notify_all();
     }
-    if (anyone_asleep) wake.notify_all();
     inside_task = true;
     RunTask(0);
     inside_task = false;
@@ -108,13 +108,13 @@ struct ThreadPool::Team {
 
   const int spins;
   std::vector<std::thread> workers;
-  const std::function<void(int)>* task = nullptr;
+  const FunctionRef<void(int)>* task = nullptr;
   alignas(64) std::atomic<uint64_t> generation{0};
   alignas(64) std::atomic<int> pending{0};
   std::atomic<bool> stopping{false};
+  std::atomic<int> sleepers{0};
   std::mutex mutex;
   std::condition_variable wake;
-  int sleepers = 0;          // guarded by mutex
   std::exception_ptr error;  // guarded by mutex until the team is done
 };
 
@@ -127,7 +127,7 @@ ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
 
 ThreadPool::~ThreadPool() = default;
 
-void ThreadPool::Run(const std::function<void(int)>& task) {
+void ThreadPool::Run(FunctionRef<void(int)> task) {
   if (team_ == nullptr || inside_task) {
     for (int t = 0; t < num_threads_; ++t) task(t);
     return;
@@ -135,7 +135,7 @@ void ThreadPool::Run(const std::function<void(int)>& task) {
   team_->Run(task);
 }
 
-void ThreadPool::ParallelFor(size_t count, size_t grain, const std::function<void(size_t, size_t, int)>& task) {
+void ThreadPool::ParallelFor(size_t count, size_t grain, FunctionRef<void(size_t, size_t, int)> task) {
   if (count == 0) return;
   if (count <= grain || team_ == nullptr || inside_task) {
     task(0, count, 0);
@@ -143,7 +143,7 @@ void ThreadPool::ParallelFor(size_t count, size_t grain, const std::function<voi
   }
   const auto threads = static_cast<size_t>(num_threads_);
   const size_t chunks = (count + grain - 1) / grain;
-  team_->Run([&](int thread) {
+  Run([&](int thread) {
     const auto t = static_cast<size_t>(thread);
     const size_t begin = chunks * t / threads * grain;
     const size_t end = std::min(count, chunks * (t + 1) / threads * grain);

@@ -5,8 +5,9 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <memory>
+
+#include "base/function_ref.h"
 
 namespace gateskip {
 
@@ -22,11 +23,11 @@ class ThreadPool {
 
   // Runs task(thread_index) once on every thread and returns when all are done. An exception thrown by any of
   // them is rethrown here. Calls from inside a task run serially on the calling thread.
-  void Run(const std::function<void(int)>& task);
+  void Run(FunctionRef<void(int)> task);
 
   // Splits [0, count) into one contiguous range per thread, multiples of `grain` except the last, and runs
   // task(begin, end, thread_index) for the non-empty ones. Serial when count <= grain.
-  void ParallelFor(size_t count, size_t grain, const std::function<void(size_t, size_t, int)>& task);
+  void ParallelFor(size_t count, size_t grain, FunctionRef<void(size_t, size_t, int)> task);
 
  private:
   struct Team;

@@ -12,15 +12,6 @@ namespace {
 
 size_t ElementBytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
 
-void StoreElement(KvType type, std::byte* base, size_t index, float value) {
-  if (type == KvType::kF16) {
-    const uint16_t half = FloatToHalf(value);
-    std::memcpy(base + index * 2, &half, 2);
-  } else {
-    std::memcpy(base + index * 4, &value, 4);
-  }
-}
-
 float* Scratch(size_t count) {
   thread_local AlignedBuffer<float> scratch;
   scratch.ReserveDiscarding(count);
@@ -52,14 +43,34 @@ size_t KvLayerBytes(const KvShape& shape) {
   return shape.num_kv_heads * 2 * shape.head_dim * kKvPagePositions * ElementBytes(shape.type);
 }
 
+namespace {
+
+// [head_dim] keys into their slot's column, [head_dim] values into their slot's row.
+template <typename T>
+void StoreHead(std::byte* keys, std::byte* values, size_t slot, size_t head_dim, const T* k, const T* v) {
+  auto* column = reinterpret_cast<T*>(keys) + slot;
+  for (size_t d = 0; d < head_dim; ++d) column[d * kKvPagePositions] = k[d];
+  std::memcpy(values + slot * head_dim * sizeof(T), v, head_dim * sizeof(T));
+}
+
+}  // namespace
+
 void StoreKv(const KvShape& shape, std::byte* page_layer, size_t slot, const float* k, const float* v) {
   const size_t head_bytes = shape.head_dim * kKvPagePositions * ElementBytes(shape.type);
+  const size_t width = shape.num_kv_heads * shape.head_dim;
+  thread_local AlignedBuffer<uint16_t> halves;
+  if (shape.type == KvType::kF16) {
+    halves.ReserveDiscarding(2 * width);
+    ActiveKernels().to_half(k, width, halves.data());
+    ActiveKernels().to_half(v, width, halves.data() + width);
+  }
   for (size_t h = 0; h < shape.num_kv_heads; ++h) {
     std::byte* keys = page_layer + h * 2 * head_bytes;
-    std::byte* values = keys + head_bytes;
-    for (size_t d = 0; d < shape.head_dim; ++d) {
-      StoreElement(shape.type, keys, d * kKvPagePositions + slot, k[h * shape.head_dim + d]);
-      StoreElement(shape.type, values, slot * shape.head_dim + d, v[h * shape.head_dim + d]);
+    const size_t at = h * shape.head_dim;
+    if (shape.type == KvType::kF16) {
+      StoreHead(keys, keys + head_bytes, slot, shape.head_dim, halves.data() + at, halves.data() + width + at);
+    } else {
+      StoreHead(keys, keys + head_bytes, slot, shape.head_dim, k + at, v + at);
     }
   }
 }

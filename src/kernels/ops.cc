@@ -178,19 +178,11 @@ void Rope(MatrixView x, size_t head_dim, RopeLayout layout, const RopeTable& tab
           ThreadPool& pool) {
   const size_t n = table.inv_freq().size();
   GS_CHECK(positions.size() == x.rows && 2 * n <= head_dim && x.cols % head_dim == 0);
-  const size_t step = layout == RopeLayout::kInterleaved ? 2 : 1;
-  const size_t partner = layout == RopeLayout::kInterleaved ? 1 : n;
   pool.ParallelFor(x.rows, RowGrain(x.cols), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       const float* cosine = table.Row(positions[r]);
-      const float* sine = cosine + n;
       for (float* head = x.row(r); head < x.row(r) + x.cols; head += head_dim) {
-        for (size_t i = 0; i < n; ++i) {
-          const float a = head[i * step];
-          const float b = head[i * step + partner];
-          head[i * step] = a * cosine[i] - b * sine[i];
-          head[i * step + partner] = a * sine[i] + b * cosine[i];
-        }
+        ActiveKernels().rope(head, layout, cosine, cosine + n, n);
       }
     }
   });
@@ -225,16 +217,14 @@ void ScatterAdd(ConstMatrixView branch, std::span<const int32_t> rows, const Con
 
 float LogSumExp(std::span<const float> x) {
   GS_CHECK(!x.empty());
-  const float largest = *std::max_element(x.begin(), x.end());
+  const float largest = x[ArgMax(x)];
   if (!std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (const float value : x) sum += std::exp(value - largest);
-  return largest + static_cast<float>(std::log(sum));
+  return largest + static_cast<float>(std::log(ActiveKernels().sum_exp(x.data(), x.size(), largest)));
 }
 
 size_t ArgMax(std::span<const float> x) {
   GS_CHECK(!x.empty());
-  return static_cast<size_t>(std::max_element(x.begin(), x.end()) - x.begin());
+  return ActiveKernels().arg_max(x.data(), x.size());
 }
 
 }  // namespace gateskip::kernels

@@ -97,6 +97,11 @@ struct KernelTable {
   void (*add)(const float* x, size_t n, float* y);                             // y += x
   void (*add_scaled)(const float* x, float scale, size_t n, float* y);         // y += scale * x
   void (*add_product)(const float* x, const float* gate, size_t n, float* y);  // y += gate * x
+  // Rotates one head by [cos, sin] of n angles each.
+  void (*rope)(float* head, RopeLayout layout, const float* cosine, const float* sine, size_t n);
+  void (*to_half)(const float* x, size_t n, uint16_t* out);    // round to nearest even
+  double (*sum_exp)(const float* x, size_t n, float largest);  // sum of exp(x - largest)
+  size_t (*arg_max)(const float* x, size_t n);
   void (*attend)(const AttentionTask& task);
 };
 

@@ -106,28 +106,30 @@ TEST_P(RowOpsTest, SigmoidMean) {
 }
 
 TEST_P(RowOpsTest, RopeRotatesPairsOfBothLayouts) {
-  const RopeTable unused({});
-  RopeTable table({1.0F, 0.25F, 0.01F});
-  for (const int32_t p : {0, 3, 1000}) table.Cover(p);
   const std::vector<int32_t> positions = {0, 3, 1000};
-  for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kHalves}) {
-    std::vector<float> x = RandomFloats(3 * 16, 9);
-    const std::vector<float> before = x;
-    Rope(View(x, 3), 8, layout, table, positions, pool_);
-    for (size_t r = 0; r < 3; ++r) {
-      for (size_t head = 0; head < 2; ++head) {
-        for (size_t i = 0; i < 3; ++i) {
+  for (const size_t n : {size_t{3}, size_t{16}, size_t{37}}) {  // angles; a head has two elements more than they rotate
+    std::vector<float> frequencies(n);
+    for (size_t i = 0; i < n; ++i) frequencies[i] = 1.0F / static_cast<float>(1 + i * i);
+    RopeTable table(frequencies);
+    for (const int32_t p : positions) table.Cover(p);
+    const size_t head_dim = 2 * n + 2;
+    for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kHalves}) {
+      std::vector<float> x = RandomFloats(3 * 2 * head_dim, 9);
+      const std::vector<float> before = x;
+      Rope(View(x, 3), head_dim, layout, table, positions, pool_);
+      for (size_t head = 0; head < 6; ++head) {
+        const size_t at = head * head_dim;
+        for (size_t i = 0; i < n; ++i) {
           const bool pairs = layout == RopeLayout::kInterleaved;
-          const size_t at = r * 16 + head * 8;
           const size_t first = at + (pairs ? 2 * i : i);
-          const size_t second = at + (pairs ? 2 * i + 1 : i + 3);
-          const double angle = static_cast<float>(positions[r]) * table.inv_freq()[i];
+          const size_t second = at + (pairs ? 2 * i + 1 : i + n);
+          const double angle = static_cast<float>(positions[head / 2]) * frequencies[i];
           const double a = before[first];
           const double b = before[second];
           EXPECT_NEAR(x[first], a * std::cos(angle) - b * std::sin(angle), 4 * kUlp * (std::fabs(a) + std::fabs(b)));
           EXPECT_NEAR(x[second], a * std::sin(angle) + b * std::cos(angle), 4 * kUlp * (std::fabs(a) + std::fabs(b)));
         }
-        EXPECT_EQ(x[r * 16 + head * 8 + 6], before[r * 16 + head * 8 + 6]) << "beyond the rotated part";
+        for (size_t i = 2 * n; i < head_dim; ++i) EXPECT_EQ(x[at + i], before[at + i]) << "beyond the rotated part";
       }
     }
   }
@@ -183,11 +185,48 @@ TEST_P(RowOpsTest, ScatterAddTouchesOnlyItsRows) {
   }
 }
 
-TEST(LogSumExpTest, StableAndDefinedAtTheEdges) {
+TEST_P(RowOpsTest, LogSumExpStableAndDefinedAtTheEdges) {
   EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{0.0F, 0.0F}), std::log(2.0F));
   EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{1000.0F, 1000.0F}), 1000.0F + std::log(2.0F));
   EXPECT_EQ(LogSumExp(std::vector<float>{-kInfinity, -kInfinity}), -kInfinity);
-  EXPECT_EQ(ArgMax(std::vector<float>{1.0F, 3.0F, 3.0F}), 1U);
+  for (const size_t n : {size_t{1}, size_t{15}, size_t{33}, size_t{5000}}) {
+    const std::vector<float> x = RandomFloats(n, 21);
+    double sum = 0;
+    for (const float v : x) sum += std::exp(static_cast<double>(v));
+    // Each exponential is within 4 ulp, so is their sum; the logarithm turns that into as much, absolute. Two
+    // roundings.
+    EXPECT_NEAR(LogSumExp(x), std::log(sum), 4 * kUlp + 2 * kUlp * std::max(1.0, std::fabs(std::log(sum)))) << n;
+  }
+}
+
+TEST_P(RowOpsTest, ArgMaxIsTheFirstOfTheLargest) {
+  for (const size_t n : {size_t{1}, size_t{16}, size_t{17}, size_t{100}}) {
+    for (size_t at = 0; at < n; ++at) {
+      std::vector<float> x(n, -3.0F);
+      x[at] = -2.0F;
+      x[n - 1] = -2.0F;
+      EXPECT_EQ(ArgMax(x), at) << n;
+    }
+  }
+}
+
+// The cache's 16-bit floats, through StoreKv: what the portable conversion gives, for every class of number.
+TEST_P(RowOpsTest, KeysAndValuesAreStoredAsThePortableConversionHasThem) {
+  std::vector<float> numbers = {
+      0.0F,      -0.0F,    1.0F,     65504.0F, 65519.9F,   65520.0F,        -1e30F,
+      kInfinity, 0x1p-14F, 0x1p-24F, 0x1p-25F, 0x1.8p-25F, 1.0F + 0x1p-11F, 1.0F + 0x1.8p-10F};
+  const std::vector<float> random = RandomFloats(40 - numbers.size(), 22);
+  numbers.insert(numbers.end(), random.begin(), random.end());
+  const KvShape shape = {2, 20, KvType::kF16};
+  std::vector<std::byte> page(KvLayerBytes(shape));
+  const size_t slot = 5;
+  StoreKv(shape, page.data(), slot, numbers.data(), numbers.data());
+  const auto* halves = reinterpret_cast<const uint16_t*>(page.data());
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const uint16_t* keys = halves + i / 20 * 2 * 20 * kKvPagePositions;
+    EXPECT_EQ(keys[i % 20 * kKvPagePositions + slot], FloatToHalf(numbers[i])) << numbers[i];
+    EXPECT_EQ(keys[20 * kKvPagePositions + slot * 20 + i % 20], FloatToHalf(numbers[i])) << numbers[i];
+  }
 }
 
 std::string TargetName(const ::testing::TestParamInfo<CpuTarget>& info) {

@@ -76,14 +76,20 @@ void NormAndRotate(const Transformer& model, int layer, const std::vector<float>
                 step.positions, model.pool);
 }
 
-void StoreKv(int layer, const RowList& rows, Step& step) {
+void StoreKv(const Transformer& model, int layer, const RowList& rows, Step& step) {
   const auto l = static_cast<size_t>(layer);
   const size_t layer_bytes = kernels::KvLayerBytes(step.kv_shape);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const StepRow& row = step.rows[static_cast<size_t>(rows[i])];
-    kernels::StoreKv(step.kv_shape, row.sequence->PageLayer(row.position, l, layer_bytes),
-                     static_cast<size_t>(row.position) % kernels::kKvPagePositions, step.k.View(rows.size()).row(i),
-                     step.v.View(rows.size()).row(i));
+  const MatrixView k = step.k.View(rows.size());
+  const MatrixView v = step.v.View(rows.size());
+  model.pool.ParallelFor(rows.size(), kernels::kKvPagePositions, [&](size_t begin, size_t end, int) {
+    for (size_t i = begin; i < end; ++i) {
+      const StepRow& row = step.rows[static_cast<size_t>(rows[i])];
+      kernels::StoreKv(step.kv_shape, row.sequence->PageLayer(row.position, l, layer_bytes),
+                       static_cast<size_t>(row.position) % kernels::kKvPagePositions, k.row(i), v.row(i));
+    }
+  });
+  for (const int32_t r : rows) {
+    const StepRow& row = step.rows[static_cast<size_t>(r)];
     row.sequence->SetSource(l, row.position, static_cast<uint16_t>(layer));
   }
 }
@@ -120,7 +126,7 @@ void Attention(const Transformer& model, int layer, Step& step) {
   Project(model, layer, qkv, step);
   NormAndRotate(model, layer, w.q_norm, step.q.View(n), step);
   NormAndRotate(model, layer, w.k_norm, step.k.View(n), step);
-  StoreKv(layer, step.kept, step);
+  StoreKv(model, layer, step.kept, step);
   AttendKept(model, layer, step);
   kernels::PackRows(step.attended.View(n), {}, true, &step.packed, model.pool);
   const Projection output = {&w.o, &LayerDeltas::o, step.branch_out.View(n)};
@@ -156,7 +162,7 @@ void ProjectAndStoreKv(const Transformer& model, int layer, const RowList& rows,
       {{&w.k, &LayerDeltas::k, step.k.View(n)}, {&w.v, &LayerDeltas::v, step.v.View(n)}}};
   Project(model, layer, kv, step);
   NormAndRotate(model, layer, w.k_norm, step.k.View(n), step);
-  StoreKv(layer, rows, step);
+  StoreKv(model, layer, rows, step);
 }
 
 void DecoderLayer(const Transformer& model, int layer, Step& step) {

@@ -131,6 +131,29 @@ void AddProduct(const float* x, const float* gate, size_t n, float* y) {
   for (size_t i = 0; i < n; ++i) y[i] += gate[i] * x[i];
 }
 
+void RopeHead(float* head, RopeLayout layout, const float* cosine, const float* sine, size_t n) {
+  const size_t step = layout == RopeLayout::kInterleaved ? 2 : 1;
+  const size_t partner = layout == RopeLayout::kInterleaved ? 1 : n;
+  for (size_t i = 0; i < n; ++i) {
+    const float a = head[i * step];
+    const float b = head[i * step + partner];
+    head[i * step] = a * cosine[i] - b * sine[i];
+    head[i * step + partner] = a * sine[i] + b * cosine[i];
+  }
+}
+
+void ToHalf(const float* x, size_t n, uint16_t* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = FloatToHalf(x[i]);
+}
+
+double SumExp(const float* x, size_t n, float largest) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += std::exp(x[i] - largest);
+  return sum;
+}
+
+size_t ArgMax(const float* x, size_t n) { return static_cast<size_t>(std::max_element(x, x + n) - x); }
+
 float KvElement(const std::byte* base, size_t index, KvType type) {
   if (type == KvType::kF32) {
     float value;
@@ -190,8 +213,9 @@ void Attend(const AttentionTask& t) {
 
 const KernelTable& ScalarKernels() {
   static constexpr KernelTable kTable = {
-      CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm,    Dot,    GatedSilu,
-      GatedGelu,          SigmoidRow,    Add,         AddScaled,   AddProduct, Attend,
+      CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm,   Dot,
+      GatedSilu,          GatedGelu,     SigmoidRow,  Add,         AddScaled, AddProduct,
+      RopeHead,           ToHalf,        SumExp,      ArgMax,      Attend,
   };
   return kTable;
 }

@@ -31,12 +31,15 @@ GS_INLINE void Prefetch(const void* base, size_t offset) {
 // The dot products of one block (sub_blocks == 1) or of its half `sub`, for every panel and row of the tile.
 // x is the first row's block.
 GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_blocks, int sub, const int8_t* x,
-                        size_t x_stride, int panels, int rows, VecI dot[kPanelTile][kRowTile]) {
+                        size_t x_stride, int prefetch, int panels, int rows, VecI dot[kPanelTile][kRowTile]) {
   if (four_bit) {
     const VecI mask = SetI(0x0F0F0F0F);
     for (int g = 0; g < 4; ++g) {  // groups g in the low nibbles, g + 4 in the high ones
       VecI both[kPanelTile];
-      for (int p = 0; p < panels; ++p) both[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+      for (int p = 0; p < panels; ++p) {
+        both[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+        if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
+      }
       for (int r = 0; r < rows; ++r) {
         const VecI low = LoadGroup(x + (size_t)r * x_stride + g * 4);
         for (int p = 0; p < panels; ++p) dot[p][r] = DotCodes(dot[p][r], both[p] & mask, low);
@@ -52,7 +55,10 @@ GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_block
   const int groups = 8 / sub_blocks;
   for (int g = sub * groups; g < (sub + 1) * groups; ++g) {
     VecI code[kPanelTile];
-    for (int p = 0; p < panels; ++p) code[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+    for (int p = 0; p < panels; ++p) {
+      code[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+      if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
+    }
     for (int r = 0; r < rows; ++r) {
       const VecI four = LoadGroup(x + (size_t)r * x_stride + g * 4);
       for (int p = 0; p < panels; ++p) dot[p][r] = DotCodes(dot[p][r], code[p], four);
@@ -65,6 +71,7 @@ struct BlockKind {
   int four_bit;
   int sub_blocks;  // scales of a block: 1 or 2
   int offsets;
+  int half_scales;
 };
 
 // `panels` x `rows` outputs. All but t, panel and row are constants.
@@ -73,7 +80,7 @@ GS_INLINE void IntegerTile(const IntegerTask* t, BlockKind kind, int prefetch, s
   const int four_bit = kind.four_bit, sub_blocks = kind.sub_blocks;
   const size_t blocks = t->num_blocks;
   const size_t block_bytes = four_bit ? kU4BlockBytes : kU8BlockBytes;
-  const size_t scale_bytes = kPanelRows * (t->half_scales ? 2 : 4);
+  const size_t scale_bytes = kPanelRows * (kind.half_scales ? 2 : 4);
   VecF acc[kPanelTile][kRowTile];
   for (int p = 0; p < panels; ++p) {
     for (int r = 0; r < rows; ++r) acc[p][r] = SetF(0.0f);
@@ -83,7 +90,6 @@ GS_INLINE void IntegerTile(const IntegerTask* t, BlockKind kind, int prefetch, s
     for (int p = 0; p < panels; ++p) codes[p] = t->codes + ((panel + (size_t)p) * blocks + b) * block_bytes;
     if (prefetch) {
       for (int p = 0; p < panels; ++p) {
-        for (size_t line = 0; line < block_bytes; line += 64) Prefetch(codes[p], kPrefetchBytes + line);
         const size_t at = ((panel + (size_t)p) * blocks + b) * scale_bytes + kPrefetchBytes / 8;
         Prefetch(t->scales, at * (size_t)sub_blocks);
         if (kind.offsets) Prefetch(t->offsets, at);
@@ -100,15 +106,15 @@ GS_INLINE void IntegerTile(const IntegerTask* t, BlockKind kind, int prefetch, s
         }
         for (int p = 0; p < panels; ++p) dot[p][r] = start;
       }
-      DotBlock(codes, four_bit, sub_blocks, s, t->x + x_block * kBlock, blocks * kBlock, panels, rows, dot);
+      DotBlock(codes, four_bit, sub_blocks, s, t->x + x_block * kBlock, blocks * kBlock, prefetch, panels, rows, dot);
       for (int p = 0; p < panels; ++p) {
         const size_t index = (((panel + (size_t)p) * blocks + b) * (size_t)sub_blocks + (size_t)s) * kPanelRows;
-        const VecF scale = LoadScales(t->scales, index, t->half_scales);
+        const VecF scale = LoadScales(t->scales, index, kind.half_scales);
         for (int r = 0; r < rows; ++r) {
           acc[p][r] = Fma(ToF(dot[p][r]), scale * SetF(t->x_scales[x_block + (size_t)r * blocks]), acc[p][r]);
         }
         if (!kind.offsets) continue;
-        const VecF offset = LoadScales(t->offsets, index, t->half_scales);
+        const VecF offset = LoadScales(t->offsets, index, kind.half_scales);
         for (int r = 0; r < rows; ++r) {
           acc[p][r] = Fma(offset, SetF(t->x_scaled_sums[x_block + (size_t)r * blocks]), acc[p][r]);
         }
@@ -158,12 +164,25 @@ GS_INLINE void IntegerPanels(const IntegerTask* t, BlockKind kind) {
 
 static void IntegerMatMul(const IntegerTask& task) {
   const int offsets = task.offsets != 0;
+  // Q6_K; Q4_0, Q4_1, Q4_K; Q8_0 and Q5_0, Q5_1, Q5_K.
   if (task.layout == PackedLayout::kU8x16) {
-    IntegerPanels(&task, BlockKind{0, 2, 0});
+    IntegerPanels(&task, BlockKind{0, 2, 0, 0});
   } else if (task.layout == PackedLayout::kU4) {
-    offsets ? IntegerPanels(&task, BlockKind{1, 1, 1}) : IntegerPanels(&task, BlockKind{1, 1, 0});
+    if (!offsets) {
+      IntegerPanels(&task, BlockKind{1, 1, 0, 1});
+    } else if (task.half_scales) {
+      IntegerPanels(&task, BlockKind{1, 1, 1, 1});
+    } else {
+      IntegerPanels(&task, BlockKind{1, 1, 1, 0});
+    }
   } else {
-    offsets ? IntegerPanels(&task, BlockKind{0, 1, 1}) : IntegerPanels(&task, BlockKind{0, 1, 0});
+    if (!offsets) {
+      IntegerPanels(&task, BlockKind{0, 1, 0, 1});
+    } else if (task.half_scales) {
+      IntegerPanels(&task, BlockKind{0, 1, 1, 1});
+    } else {
+      IntegerPanels(&task, BlockKind{0, 1, 1, 0});
+    }
   }
 }
 

@@ -103,3 +103,78 @@ static void AddProduct(const float* x, const float* gate, size_t n, float* y) {
               n - i);
   }
 }
+
+#define GS_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define GS_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define GS_LOW_PAIRS 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define GS_HIGH_PAIRS 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+
+static void RopeHead(float* head, RopeLayout layout, const float* cosine, const float* sine, size_t n) {
+  const int pairs = layout == RopeLayout::kInterleaved;
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    float* first = head + (pairs ? 2 * i : i);
+    float* second = pairs ? first + 16 : first + n;
+    VecF a = LoadF(first), b = LoadF(second);
+    if (pairs) {
+      const VecF low = a, high = b;
+      a = __builtin_shufflevector(low, high, GS_EVEN);
+      b = __builtin_shufflevector(low, high, GS_ODD);
+    }
+    const VecF c = LoadF(cosine + i), s = LoadF(sine + i);
+    const VecF x = a * c - b * s, y = a * s + b * c;
+    StoreF(first, pairs ? __builtin_shufflevector(x, y, GS_LOW_PAIRS) : x);
+    StoreF(second, pairs ? __builtin_shufflevector(x, y, GS_HIGH_PAIRS) : y);
+  }
+  for (; i < n; ++i) {
+    float* first = head + (pairs ? 2 * i : i);
+    float* second = pairs ? first + 1 : first + n;
+    const float a = *first, b = *second;
+    *first = a * cosine[i] - b * sine[i];
+    *second = a * sine[i] + b * cosine[i];
+  }
+}
+#undef GS_EVEN
+#undef GS_ODD
+#undef GS_LOW_PAIRS
+#undef GS_HIGH_PAIRS
+
+static void ToHalf(const float* x, size_t n, uint16_t* out) {
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) StoreHalf(out + i, LoadF(x + i));
+  if (i == n) return;
+  uint16_t tail[16];
+  StoreHalf(tail, LoadTail(x + i, n - i, 0.0f));
+  for (size_t j = 0; i + j < n; ++j) out[i + j] = tail[j];
+}
+
+// Exponentials in f32, their sum in f64.
+static double SumExp(const float* x, size_t n, float largest) {
+  typedef float Half __attribute__((vector_size(32)));
+  typedef double VecD __attribute__((vector_size(64)));
+  VecD sums[2] = {VecD{0}, VecD{0}};
+  for (size_t i = 0; i < n; i += 16) {
+    const VecF v = n - i >= 16 ? LoadF(x + i) : LoadTail(x + i, n - i, -__builtin_inff());
+    const VecF e = ExpF(v - SetF(largest));
+    Half halves[2];
+    __builtin_memcpy(halves, &e, sizeof(e));
+    for (int j = 0; j < 2; ++j) sums[j] += __builtin_convertvector(halves[j], VecD);
+  }
+  const VecD both = sums[0] + sums[1];
+  double sum = 0;
+  for (int j = 0; j < 8; ++j) sum += both[j];
+  return sum;
+}
+
+// The lowest index of the largest.
+static size_t ArgMax(const float* x, size_t n) {
+  VecF largest = SetF(x[0]);
+  for (size_t i = 0; i < n; i += 16) {
+    largest = MaxF(largest, n - i >= 16 ? LoadF(x + i) : LoadTail(x + i, n - i, x[0]));
+  }
+  const float value = ReduceMax(largest);
+  for (size_t i = 0; i < n; ++i) {
+    if (x[i] == value) return i;
+  }
+  return 0;
+}
