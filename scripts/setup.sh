@@ -11,7 +11,7 @@ set -euo pipefail
 build_packages=(ca-certificates ccache cmake g++ libcli11-dev libfmt-dev libre2-dev libtomlplusplus-dev libutf8proc-dev
                 ninja-build nlohmann-json3-dev python3 python3-pip)
 test_packages=(clang-14 clang-format-14 clang-tidy-14 git libbenchmark-dev libclang-rt-14-dev libgmock-dev
-               libgloo-dev libgtest-dev libtorch-dev)
+               libgloo-dev libgtest-dev libtorch-dev valgrind)
 
 packages=("${build_packages[@]}")
 case "${1:-build}" in
