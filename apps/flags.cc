@@ -216,6 +216,9 @@ void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads) {
   app.add_flag("--no-adapter", flags->no_adapter, "Run the plain base model, whatever --adapter says")->group("Model");
   if (with_threads) AddThreads(app, &flags->threads);
   app.add_flag("--f32", flags->f32, "Compute in f32 on dequantised weights: the slow reference")->group("Model");
+  AddChoice(app, "--head", &flags->head, {"stored", "q4"},
+            "Format of the output head: as in the file, or 4 bits, which is faster and less exact")
+      ->group("Model");
 }
 
 void AddContextLength(CLI::App& app, EngineFlags* flags) {
@@ -232,6 +235,7 @@ std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
   options.threads = flags.threads;
   options.context_length = flags.context_length;
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
+  options.head = flags.head == "q4" ? HeadFormat::kQ4 : HeadFormat::kStored;
   return Engine::Load(options);
 }
 

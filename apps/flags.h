@@ -67,6 +67,7 @@ struct EngineFlags {
   int threads = 0;
   int context_length = 0;
   bool f32 = false;
+  std::string head = "stored";
   bool no_adapter = false;
 };
 void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads = true);

@@ -22,11 +22,18 @@ enum class ComputeType {
   kF32,   // weights dequantised, everything in f32: the reference
 };
 
+// The output head, read whole for every token: on a small model with a large vocabulary a third of a token's bytes.
+enum class HeadFormat {
+  kStored,  // as in the file
+  kQ4,      // 4-bit blocks with an offset each (ggml's Q4_1): fewer bytes, other logits (docs/performance.md)
+};
+
 struct EngineOptions {
   std::string model_path;    // a GGUF file or a hub-style directory
   std::string adapter_path;  // an adapter directory; empty: the one inside the model file, if any, else the plain model
   int threads = 0;           // 0: one per core this process may use
   ComputeType compute = ComputeType::kFast;
+  HeadFormat head = HeadFormat::kStored;
   int context_length = 0;   // 0: the model's own, at most 8192. KV memory is taken page by page as it fills
   int prefill_chunk = 512;  // rows of one forward step
   bool self_test = true;    // run the adapter's self-test when loading it

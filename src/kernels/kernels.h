@@ -34,6 +34,7 @@ enum class PackFormat : uint8_t {
   kNative,  // keep the stored precision: 4/5/6/8-bit blocks run as integer dot products, F32/F16/BF16 in f32
   kF32,     // dequantise to f32 and multiply in f32: the exact path
   kQ8,      // quantise to 8-bit blocks of 32 (from any source)
+  kQ4,      // quantise to 4-bit blocks of 32 with an offset each (from any source), as ggml's Q4_1
 };
 
 // Weights [out, in] repacked once, at load, into the layout the dot products of this machine want: panels of
@@ -62,7 +63,8 @@ class PackedMatrix {
 };
 
 // weight.shape is [out, in]. Any DType, any out >= 1; `in` as the block format demands (F32/F16/BF16: any).
-// Throws Error(kUnsupported) for a combination that cannot be packed.
+// Throws Error(kUnsupported) for a combination that cannot be packed, Error(kCorruptData) for numbers that the blocks
+// asked for cannot hold.
 PackedMatrix PackWeights(const TensorView& weight, PackFormat format, ThreadPool& pool);
 
 // The rows a branch runs on, gathered and quantised (8-bit blocks of 32 with block sums) for integer products.

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/packed_layout.h"
 #include "tensor/dequantize.h"
+#include "tensor/quantize.h"
 
 namespace gateskip::kernels {
 namespace {
@@ -158,19 +159,6 @@ PlainBlock ReadBlock(DType dtype, const std::byte* row, size_t b) {
   return out;
 }
 
-// 8-bit blocks from f32: scale = amax / 127 rounded to f16, codes around 128.
-PlainBlock QuantizeBlock(const float* values, size_t count) {
-  PlainBlock out = {};
-  float largest = 0.0F;
-  for (size_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(values[i]));
-  out.scale[0] = HalfToFloat(FloatToHalf(largest / 127.0F));
-  for (size_t i = 0; i < kBlock; ++i) {
-    const float q = i < count && out.scale[0] > 0.0F ? std::round(values[i] / out.scale[0]) : 0.0F;
-    out.codes[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(q, -127.0F, 127.0F)) + 128);
-  }
-  return out;
-}
-
 void StoreScale(const PackedMatrix& m, AlignedBuffer<std::byte>* buffer, size_t index, float value) {
   if (m.half_scales) {
     reinterpret_cast<uint16_t*>(buffer->data())[index] = FloatToHalf(value);
@@ -202,8 +190,46 @@ void StoreBlock(PackedMatrix* m, size_t panel, size_t lane, size_t b, const Plai
   if (m->offsets.size() > 0) StoreScale(*m, &m->offsets, (panel * blocks + b) * kPanelRows + lane, block.offset);
 }
 
-void PackInteger(const TensorView& weight, bool requantize, PackedMatrix* m, ThreadPool& pool) {
-  const IntegerFormat format = requantize ? FormatOf(DType::kQ8_0) : FormatOf(weight.dtype);
+// One row as blocks of `stored`, quantised if it is something else.
+class RowBlocks {
+ public:
+  RowBlocks(const TensorView& weight, DType stored)
+      : weight_(weight), stored_(stored), requantize_(stored != weight.dtype) {
+    const size_t cols = static_cast<size_t>(weight.shape[1]);
+    row_bytes_ = *StorageBytes(weight.dtype, cols);
+    if (!requantize_) return;
+    values_.resize(RoundUp(cols, kBlock));
+    quantized_.resize(*StorageBytes(stored, values_.size()));
+  }
+
+  void Load(size_t row) {
+    if (!requantize_) {
+      data_ = weight_.data.data() + row * row_bytes_;
+      return;
+    }
+    DequantizeRow(weight_, row, std::span(values_).first(static_cast<size_t>(weight_.shape[1])));
+    if (!Quantize(stored_, values_, quantized_)) {
+      Fail(ErrorCode::kCorruptData,
+           "[weights] row {}: expected numbers that {} can hold, found others; keep their format", row,
+           GetDTypeInfo(stored_).name);
+    }
+    data_ = quantized_.data();
+  }
+
+  PlainBlock Block(size_t b) const { return ReadBlock(stored_, data_, b); }
+
+ private:
+  const TensorView& weight_;
+  DType stored_;
+  bool requantize_;
+  size_t row_bytes_ = 0;
+  std::vector<float> values_;  // zeros behind the last column
+  std::vector<std::byte> quantized_;
+  const std::byte* data_ = nullptr;
+};
+
+void PackInteger(const TensorView& weight, DType stored, PackedMatrix* m, ThreadPool& pool) {
+  const IntegerFormat format = FormatOf(stored);
   m->layout = format.layout;
   m->half_scales = format.half_scales;
   m->zero = format.zero;
@@ -214,20 +240,14 @@ void PackInteger(const TensorView& weight, bool requantize, PackedMatrix* m, Thr
   const size_t scale_bytes = cells * kPanelRows * (format.half_scales ? 2 : 4);
   m->scales = AlignedBuffer<std::byte>(scale_bytes * (m->layout == PackedLayout::kU8x16 ? 2 : 1));
   if (format.offsets) m->offsets = AlignedBuffer<std::byte>(scale_bytes);
-  const size_t row_bytes = *StorageBytes(weight.dtype, m->cols);
   pool.ParallelFor(panels, 1, [&](size_t begin, size_t end, int) {
-    std::vector<float> values(requantize ? m->cols : 0);
+    RowBlocks source(weight, stored);
     for (size_t panel = begin; panel < end; ++panel) {
       for (size_t lane = 0; lane < kPanelRows; ++lane) {
         const size_t row = panel * kPanelRows + lane;
-        if (row < m->rows && requantize) DequantizeRow(weight, row, values);
+        if (row < m->rows) source.Load(row);
         for (size_t b = 0; b < blocks; ++b) {
-          PlainBlock block = {};
-          if (row < m->rows) {
-            block = requantize ? QuantizeBlock(values.data() + b * kBlock, std::min(kBlock, m->cols - b * kBlock))
-                               : ReadBlock(weight.dtype, weight.data.data() + row * row_bytes, b);
-          }
-          StoreBlock(m, panel, lane, b, block);
+          StoreBlock(m, panel, lane, b, row < m->rows ? source.Block(b) : PlainBlock{});
         }
       }
     }
@@ -263,8 +283,10 @@ PackedMatrix PackWeights(const TensorView& weight, PackFormat format, ThreadPool
   m.rows = static_cast<size_t>(weight.shape[0]);
   m.cols = static_cast<size_t>(weight.shape[1]);
   const bool stored_float = weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
-  if (format == PackFormat::kQ8 || (format == PackFormat::kNative && !stored_float)) {
-    PackInteger(weight, format == PackFormat::kQ8, &m, pool);
+  if (format == PackFormat::kQ8 || format == PackFormat::kQ4) {
+    PackInteger(weight, format == PackFormat::kQ8 ? DType::kQ8_0 : DType::kQ4_1, &m, pool);
+  } else if (format == PackFormat::kNative && !stored_float) {
+    PackInteger(weight, weight.dtype, &m, pool);
   } else if (format == PackFormat::kNative && weight.dtype != DType::kF32) {
     m.layout = weight.dtype == DType::kF16 ? PackedLayout::kF16 : PackedLayout::kBF16;
     PackFloatRows<uint16_t>(&m, pool, [&](size_t r, std::vector<uint16_t>& row) {

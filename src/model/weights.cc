@@ -43,8 +43,8 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 
 class Binder {
  public:
-  Binder(const WeightSource& source, const ModelConfig& config, kernels::PackFormat format, ThreadPool& pool)
-      : source_(source), config_(config), format_(format), pool_(pool) {}
+  Binder(const WeightSource& source, const ModelConfig& config, const WeightFormats& formats, ThreadPool& pool)
+      : source_(source), config_(config), formats_(formats), pool_(pool) {}
 
   const TensorView& Require(const std::string& name, const std::vector<int64_t>& shape) const {
     const TensorView* tensor = source_.Find(name);
@@ -58,10 +58,10 @@ class Binder {
   }
 
   kernels::PackedMatrix Linear(const std::string& name, int64_t out, int64_t in) const {
-    const TensorView& tensor = Require(name, {out, in});
-    kernels::PackedMatrix packed = kernels::PackWeights(tensor, format_, pool_);
-    source_.Release(tensor);
-    return packed;
+    return Pack(name, out, in, formats_.layers);
+  }
+  kernels::PackedMatrix Head(const std::string& name) const {
+    return Pack(name, config_.vocab_size, config_.hidden_size, formats_.head);
   }
 
   std::vector<float> Norm(const std::string& name, int64_t size) const {
@@ -73,9 +73,16 @@ class Binder {
   }
 
  private:
+  kernels::PackedMatrix Pack(const std::string& name, int64_t out, int64_t in, kernels::PackFormat format) const {
+    const TensorView& tensor = Require(name, {out, in});
+    kernels::PackedMatrix packed = kernels::PackWeights(tensor, format, pool_);
+    source_.Release(tensor);
+    return packed;
+  }
+
   const WeightSource& source_;
   const ModelConfig& config_;
-  kernels::PackFormat format_;
+  const WeightFormats& formats_;
   ThreadPool& pool_;
 };
 
@@ -123,13 +130,13 @@ uint64_t ModelWeights::branch_bytes() const {
 
 uint64_t ModelWeights::total_bytes() const { return branch_bytes() + head.bytes; }
 
-ModelWeights BindWeights(const WeightSource& source, const ModelConfig& config, kernels::PackFormat format,
+ModelWeights BindWeights(const WeightSource& source, const ModelConfig& config, const WeightFormats& formats,
                          ThreadPool& pool) {
-  const Binder binder(source, config, format, pool);
+  const Binder binder(source, config, formats, pool);
   ModelWeights weights;
   weights.token_embedding = binder.Require("token_embd.weight", {config.vocab_size, config.hidden_size});
   const bool tied = source.Find("output.weight") == nullptr;
-  weights.head = binder.Linear(tied ? "token_embd.weight" : "output.weight", config.vocab_size, config.hidden_size);
+  weights.head = binder.Head(tied ? "token_embd.weight" : "output.weight");
   weights.output_norm = binder.Norm("output_norm.weight", config.hidden_size);
   for (int l = 0; l < config.num_layers; ++l) weights.layers.push_back(BindLayer(binder, config, l));
   return weights;

@@ -50,8 +50,14 @@ struct ModelWeights {
   uint64_t total_bytes() const;
 };
 
+// How the weights are packed; the head, which is read for every token that is wanted, may have a format of its own.
+struct WeightFormats {
+  kernels::PackFormat layers = kernels::PackFormat::kNative;
+  kernels::PackFormat head = kernels::PackFormat::kNative;
+};
+
 // Throws Error(kCorruptData) naming the first missing or misshapen tensor.
-ModelWeights BindWeights(const WeightSource& source, const ModelConfig& config, kernels::PackFormat format,
+ModelWeights BindWeights(const WeightSource& source, const ModelConfig& config, const WeightFormats& formats,
                          ThreadPool& pool);
 
 }  // namespace gateskip

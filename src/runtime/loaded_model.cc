@@ -40,6 +40,17 @@ std::optional<FoundAdapter> FindAdapter(const EngineOptions& options, const Gguf
   return FoundAdapter{std::move(embedded.adapter), options.model_path, std::move(base), embedded.requantized};
 }
 
+WeightFormats FormatsOf(const EngineOptions& options) {
+  using kernels::PackFormat;
+  if (options.compute == ComputeType::kF32) {
+    if (options.head != HeadFormat::kStored) {
+      Fail(ErrorCode::kInvalidArgument, "[options] head: expected the stored format where everything is f32, found q4");
+    }
+    return {PackFormat::kF32, PackFormat::kF32};
+  }
+  return {PackFormat::kNative, options.head == HeadFormat::kQ4 ? PackFormat::kQ4 : PackFormat::kNative};
+}
+
 }  // namespace
 
 kernels::KvType KvTypeOf(ComputeType compute) {
@@ -59,7 +70,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
          options.threads);
   }
   const bool exact = options.compute == ComputeType::kF32;
-  const auto format = exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative;
+  const WeightFormats formats = FormatsOf(options);
   auto pool = std::make_unique<ThreadPool>(options.threads == 0 ? UsableCores() : options.threads);
 
   ModelConfig config;
@@ -96,7 +107,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   std::optional<AdapterWeights> adapter;
   if (found) adapter = BindAdapter(found->adapter, config, found->base_fingerprint, found->origin, exact, *pool);
 
-  ModelWeights weights = BindWeights(*source, config, format, *pool);
+  ModelWeights weights = BindWeights(*source, config, formats, *pool);
   const CostModel plain = MeasureCost(weights, nullptr);
   const CostModel gated = MeasureCost(weights, adapter ? &*adapter : nullptr);
   uint64_t file_bytes = 0;

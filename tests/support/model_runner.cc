@@ -12,8 +12,8 @@ ModelRunner::ModelRunner(std::shared_ptr<const GgufFile> file, const Adapter* ad
       pool_(std::make_unique<ThreadPool>(threads)),
       kv_type_(exact ? kernels::KvType::kF32 : kernels::KvType::kF16) {
   ModelConfig config = ReadConfig(*file_);
-  ModelWeights weights = BindWeights(*MakeWeightSource(file_), config,
-                                     exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative, *pool_);
+  const kernels::PackFormat format = exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative;
+  ModelWeights weights = BindWeights(*MakeWeightSource(file_), config, {format, format}, *pool_);
   std::optional<AdapterWeights> bound;
   if (adapter != nullptr) bound = BindAdapter(*adapter, config, file_->Fingerprint(), "test", exact, *pool_);
   model_ = std::make_unique<Transformer>(std::move(config), std::move(weights), std::move(bound), *pool_);
