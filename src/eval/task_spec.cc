@@ -13,6 +13,7 @@
 #include "eval/metrics.h"
 #include "eval/process_docs.h"
 #include "io/hub_directory.h"
+#include "io/toml_text.h"
 
 namespace gateskip {
 namespace {
@@ -249,6 +250,7 @@ TaskSpec ReadTask(Section& task) {
 }  // namespace
 
 TaskSpec ParseTask(std::string_view text, const std::string& origin) {
+  CheckTomlText(text, origin);
   try {
     const toml::table table = toml::parse(text, origin);
     Section section(table, origin, "task");

@@ -183,6 +183,7 @@ TEST(TaskSpecTest, BadTaskFilesAreNamed) {
   EXPECT_EQ(ParseTask(good, "f").name, "t");
   const auto message = [](const std::string& text) { return MessageOf([&] { ParseTask(text, "f"); }); };
   EXPECT_TRUE(Has(message("task = "), "f:1]"));
+  EXPECT_TRUE(Has(message(good + "\u03C3 = 1"), "f:5] syntax"));
   EXPECT_TRUE(Has(message(good + "doc_to_txt = \"x\"\n"), "did you mean 'doc_to_text'"));
   EXPECT_TRUE(Has(message("task = \"t\"\noutput_type = \"multiple_choise\"\n"), "did you mean 'multiple_choice'"));
   EXPECT_TRUE(Has(message(good + "num_fewshot = \"3\"\n"), "whole number"));
