@@ -8,10 +8,10 @@
 # GATESKIP_SETUP=skip leaves the system alone: for machines whose compilers and libraries come from elsewhere.
 set -euo pipefail
 
-build_packages=(ca-certificates ccache cmake g++ libcli11-dev libfmt-dev libtomlplusplus-dev libutf8proc-dev
+build_packages=(ca-certificates ccache cmake g++ libcli11-dev libfmt-dev libre2-dev libtomlplusplus-dev libutf8proc-dev
                 ninja-build nlohmann-json3-dev python3 python3-pip)
 test_packages=(clang-14 clang-format-14 clang-tidy-14 git libbenchmark-dev libclang-rt-14-dev libgmock-dev
-               libgloo-dev libgtest-dev libre2-dev libtorch-dev)
+               libgloo-dev libgtest-dev libtorch-dev)
 
 packages=("${build_packages[@]}")
 case "${1:-build}" in
