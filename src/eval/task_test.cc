@@ -213,6 +213,16 @@ TEST(Task, IdentityIsOfTheFilesRead) {
   EXPECT_NE(hash("a.jsonl", row), hash("b.jsonl", row));
 }
 
+TEST(Task, ExamplesOfTheSameFileLeaveTheDocumentOut) {
+  const TempDirectory directory;
+  const std::string path =
+      directory.Write("x.jsonl", "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n{\"text\": \"a b\"}\n");
+  const auto task = Task::Load(BuiltinTask("lambada_openai"), {.data_path = path, .num_fewshot = 1});
+  EXPECT_EQ(task->instance(0).requests[0].context, "c  d\n\na");
+  EXPECT_EQ(task->instance(1).requests[0].context, "a  b\n\nc");
+  EXPECT_EQ(task->instance(2).requests[0].context, "c  d\n\na");
+}
+
 TEST(Task, SubsetsComeFromTheNamesOfFiles) {
   const TempDirectory directory;
   for (const char* name : {"test", "dev"}) std::filesystem::create_directory(directory / name);

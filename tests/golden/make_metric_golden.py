@@ -323,7 +323,7 @@ def random_cases():
     for seed in (0, 1234, 2**32 + 5):
         rng = random.Random(seed)
         rows.append({"seed": seed, "uniform": [rng.random() for _ in range(4)],
-                     "samples": [[n, k, rng.sample(range(n), k)] for n, k in ((5, 5), (21, 3), (22, 3), (100, 6), (2000, 25))],
+                     "samples": [[n, k, rng.sample(range(n), k)] for n, k in ((5, 5), (21, 5), (21, 5), (22, 5), (85, 6), (86, 6), (86, 20), (2000, 25))],
                      "choices": rng.choices(range(37), k=8), "after": rng.random()})
     return rows
 
