@@ -234,7 +234,7 @@ std::vector<MetricValue> Task::Score(size_t i, const EvalResponse& response) con
   return values;
 }
 
-// "" for all, the mean over subsets for "macro" is the caller's.
+// The mean over the instances of a subset, or of all for "".
 std::optional<double> Task::Impl::Chance(const std::string& metric, const std::string& subset) const {
   const bool guessed = metric == "acc" || metric == "acc_norm" || metric == "acc_bytes";
   const auto found = chance.find(subset);

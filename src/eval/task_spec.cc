@@ -12,6 +12,7 @@
 #include "eval/text_match.h"
 #include "eval/toml_reader.h"
 #include "io/hub_directory.h"
+#include "io/toml_text.h"
 #include "text/utf8.h"
 
 namespace gateskip {
@@ -241,6 +242,7 @@ TaskSpec ParseTask(std::string_view text, const std::string& origin) {
     Fail(ErrorCode::kLimitExceeded, "[{}] size: expected at most {} bytes, found {}; shorten the file", origin,
          kMaxTaskBytes, text.size());
   }
+  CheckTomlText(text, origin);
   toml::table table;
   try {
     table = toml::parse(text);

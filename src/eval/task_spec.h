@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A task file: how documents become requests and answers become numbers. TOML with the keys of lm-evaluation-harness's
 // YAML, and one section of ours, [data], which says how the data set's original files are read. docs/eval_tasks.md is
-// the reference; `task_spec_test.cc` holds the built-in ones.
+// the reference, src/eval/tasks holds the built-in ones.
 #pragma once
 
 #include <map>

@@ -72,30 +72,30 @@ labels = "*.lst"
 labels_key = "id"
 )",
                                   "mine.toml");
-EXPECT_EQ(spec.name, "mine");
-EXPECT_EQ(spec.version, "1.5");
-EXPECT_EQ(spec.process_docs, ProcessDocs::kArc);
-EXPECT_EQ(spec.doc_to_text, "Q: {{ question }}");
-EXPECT_THAT(spec.choices, ElementsAre("A", "B"));
-EXPECT_EQ(spec.num_fewshot, 2);
-EXPECT_EQ(spec.fewshot_sampler, FewshotSampler::kFirstN);
-EXPECT_TRUE(spec.fewshot_excludes_document);
-EXPECT_EQ(spec.fewshot_delimiter, "\n");
-EXPECT_EQ(spec.target_delimiter, "");
-EXPECT_THAT(spec.until, ElementsAre("\n", "Q:"));
-EXPECT_EQ(spec.max_gen_toks, 7);
-ASSERT_EQ(spec.filters.size(), 1u);
-ASSERT_EQ(spec.filters[0].steps.size(), 3u);
-EXPECT_EQ(spec.filters[0].steps[0].group_select, -1);
-EXPECT_EQ(spec.filters[0].steps[0].fallback, "none");
-EXPECT_EQ(spec.filters[0].steps[1].mapping_dict.at("A"), "a");
-ASSERT_EQ(spec.metrics.size(), 1u);
-EXPECT_TRUE(spec.metrics[0].ignore_case&& spec.metrics[0].ignore_punctuation&& spec.metrics[0].ignore_numbers);
-EXPECT_FALSE(spec.metrics[0].higher_is_better);
-EXPECT_EQ(spec.metrics[0].aggregation, "mean");
-EXPECT_THAT(spec.data.formats, ElementsAre(DataSpec::Format::kJson, DataSpec::Format::kCsv));
-EXPECT_THAT(spec.data.files, ElementsAre("b/*.csv", "a.json"));
-EXPECT_EQ(spec.data.labels, "*.lst");
+  EXPECT_EQ(spec.name, "mine");
+  EXPECT_EQ(spec.version, "1.5");
+  EXPECT_EQ(spec.process_docs, ProcessDocs::kArc);
+  EXPECT_EQ(spec.doc_to_text, "Q: {{ question }}");
+  EXPECT_THAT(spec.choices, ElementsAre("A", "B"));
+  EXPECT_EQ(spec.num_fewshot, 2);
+  EXPECT_EQ(spec.fewshot_sampler, FewshotSampler::kFirstN);
+  EXPECT_TRUE(spec.fewshot_excludes_document);
+  EXPECT_EQ(spec.fewshot_delimiter, "\n");
+  EXPECT_EQ(spec.target_delimiter, "");
+  EXPECT_THAT(spec.until, ElementsAre("\n", "Q:"));
+  EXPECT_EQ(spec.max_gen_toks, 7);
+  ASSERT_EQ(spec.filters.size(), 1u);
+  ASSERT_EQ(spec.filters[0].steps.size(), 3u);
+  EXPECT_EQ(spec.filters[0].steps[0].group_select, -1);
+  EXPECT_EQ(spec.filters[0].steps[0].fallback, "none");
+  EXPECT_EQ(spec.filters[0].steps[1].mapping_dict.at("A"), "a");
+  ASSERT_EQ(spec.metrics.size(), 1u);
+  EXPECT_TRUE(spec.metrics[0].ignore_case && spec.metrics[0].ignore_punctuation && spec.metrics[0].ignore_numbers);
+  EXPECT_FALSE(spec.metrics[0].higher_is_better);
+  EXPECT_EQ(spec.metrics[0].aggregation, "mean");
+  EXPECT_THAT(spec.data.formats, ElementsAre(DataSpec::Format::kJson, DataSpec::Format::kCsv));
+  EXPECT_THAT(spec.data.files, ElementsAre("b/*.csv", "a.json"));
+  EXPECT_EQ(spec.data.labels, "*.lst");
 }
 
 TEST(TaskSpec, DefaultsAreTheHarness) {
