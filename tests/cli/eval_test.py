@@ -10,7 +10,7 @@ import cli_case
 TASK = """task = "tiny"
 output_type = "multiple_choice"
 doc_to_text = "in the {{a}}"
-doc_to_choice = ["{{b}}", "{{c}}"]
+doc_to_choice = "{{[b, c]}}"
 doc_to_target = "label"
 metric_list = [{metric = "acc"}]
 """
@@ -72,7 +72,7 @@ class EvalTest(cli_case.CliCase):
                 (("--task-file", task, "--policy", "shortgpt", "--budget", "0.2"), cli_case.USAGE, "calibration"),
                 (("--task-file", task, "--shard", "3/2"), cli_case.USAGE, "shard"),
                 (("--task-file", task, "--arm", "x"), cli_case.USAGE, "NAME=POLICY"),
-                (("--task-file", f"{self.inputs}/docs.jsonl={self.inputs}/docs.jsonl"), cli_case.CORRUPT, "TOML")):
+                (("--task-file", f"{self.inputs}/docs.jsonl={self.inputs}/docs.jsonl"), cli_case.USAGE, "TOML")):
             with self.subTest(words=words):
                 self.assert_refused(status, "eval", "-m", self.llama, *out, *words, says=named)
         self.assertFalse((self.inputs / "out/results.json").exists())
