@@ -3,6 +3,7 @@
 #include "eval/data_reader.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <span>
 
 #include "base/check.h"
@@ -225,6 +226,9 @@ void JoinLabels(const DataSpec& spec, const std::string& data_path, std::vector<
   if (spec.labels.empty() || first.contains("label")) return;
   if (!spec.labels_key.empty() && !first.contains(spec.labels_key)) return;
   const std::string path = LabelsPath(data_path, spec.labels);
+  std::error_code error;
+  // Without a file for a key the records may bring what else the task needs; it says so where they do not.
+  if (!spec.labels_key.empty() && !std::filesystem::exists(path, error)) return;
   const std::string text = ReadFile(path, digest);
   if (!spec.labels_key.empty()) {
     const json labels = ParseJson(text, path, kMaxJsonLevels);

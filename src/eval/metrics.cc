@@ -10,7 +10,7 @@
 namespace gateskip {
 namespace {
 
-using Values = std::span<const std::pair<double, double>>;
+using Values = std::span<const MetricValue>;
 
 constexpr int kBootstrapResamples = 1000;
 
@@ -31,20 +31,39 @@ const std::vector<MetricKind>& Kinds() {
       {"HasAns_f1", {kGenerateUntil}, "mean", true},
       {"NoAns_exact", {kGenerateUntil}, "mean", true},
       {"NoAns_f1", {kGenerateUntil}, "mean", true},
+      {"best_exact", {kGenerateUntil}, "best_threshold", true},
+      {"best_f1", {kGenerateUntil}, "best_threshold", true},
   };
   return kinds;
 }
 
 double Sum(Values values) {
   double sum = 0;
-  for (const auto& [value, weight] : values) sum += value;
+  for (const MetricValue& v : values) sum += v.value;
   return sum;
 }
 double Mean(Values values) { return Sum(values) / static_cast<double>(values.size()); }
 double WeightedMean(Values values) {
   double weights = 0;
-  for (const auto& [value, weight] : values) weights += weight;
+  for (const MetricValue& v : values) weights += v.weight;
   return Sum(values) / weights;
+}
+
+double BestThreshold(Values values) {
+  std::vector<const MetricValue*> by_weight;
+  double sum = 0;
+  for (const MetricValue& v : values) {
+    by_weight.push_back(&v);
+    sum += v.otherwise;
+  }
+  std::stable_sort(by_weight.begin(), by_weight.end(),
+                   [](const auto* a, const auto* b) { return a->weight < b->weight; });
+  double best = sum;
+  for (const MetricValue* v : by_weight) {
+    sum += v->value - v->otherwise;
+    best = std::max(best, sum);
+  }
+  return best / static_cast<double>(values.size());
 }
 
 double SampleDeviation(std::span<const double> values) {
@@ -70,7 +89,9 @@ std::vector<std::string> MetricNames() {
   return names;
 }
 
-std::vector<std::string> AggregationNames() { return {"mean", "perplexity", "weighted_perplexity", "bits_per_byte"}; }
+std::vector<std::string> AggregationNames() {
+  return {"mean", "perplexity", "weighted_perplexity", "bits_per_byte", "best_threshold"};
+}
 
 size_t ArgMax(std::span<const double> values) {
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
@@ -81,6 +102,7 @@ double AggregateValues(std::string_view aggregation, Values values) {
   if (aggregation == "mean") return Mean(values);
   if (aggregation == "perplexity") return std::exp(-Mean(values));
   if (aggregation == "weighted_perplexity") return std::exp(-WeightedMean(values));
+  if (aggregation == "best_threshold") return BestThreshold(values);
   GS_CHECK(aggregation == "bits_per_byte");
   return -WeightedMean(values) / std::log(2.0);
 }
@@ -90,14 +112,14 @@ std::optional<double> StandardError(std::string_view aggregation, Values values)
   if (n < 2) return std::nullopt;
   std::vector<double> numbers;
   if (aggregation == "mean") {
-    for (const auto& [value, weight] : values) numbers.push_back(value);
+    for (const MetricValue& v : values) numbers.push_back(v.value);
     return SampleDeviation(numbers) / std::sqrt(static_cast<double>(n));
   }
   if (aggregation != "perplexity") return std::nullopt;
   PythonRandom random(0);
   for (int round = 0; round < kBootstrapResamples; ++round) {
     double sum = 0;
-    for (size_t i = 0; i < n; ++i) sum += values[random.Choice(n)].first;
+    for (size_t i = 0; i < n; ++i) sum += values[random.Choice(n)].value;
     numbers.push_back(std::exp(-sum / static_cast<double>(n)));
   }
   return SampleDeviation(numbers);

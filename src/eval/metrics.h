@@ -8,7 +8,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "eval/task_spec.h"
@@ -17,9 +16,10 @@ namespace gateskip {
 
 // What one instance adds to one metric.
 struct MetricValue {
-  std::string metric;
-  double value = 0;   // a score; a log-likelihood in nats for perplexities
-  double weight = 1;  // words or bytes for the weighted perplexities
+  std::string metric = {};
+  double value = 0;      // a score; a log-likelihood in nats for perplexities
+  double weight = 1;     // words or bytes for the weighted perplexities; best_threshold: the probability of no answer
+  double otherwise = 0;  // best_threshold: the score of giving no answer
 };
 
 struct MetricResult {
@@ -45,15 +45,17 @@ std::vector<std::string> AggregationNames();
 // Index of the largest, the first of equals, as numpy.argmax.
 size_t ArgMax(std::span<const double> values);
 
-// values: (value, weight), at least one. `aggregation` is one of AggregationNames():
+// values: of one metric, at least one. `aggregation` is one of AggregationNames():
 //   mean                 sum v / n
 //   perplexity           exp(-mean)
 //   weighted_perplexity  exp(-sum v / sum w)
 //   bits_per_byte        -sum v / sum w / ln 2
-double AggregateValues(std::string_view aggregation, std::span<const std::pair<double, double>> values);
+//   best_threshold       (sum of v with w <= t + sum of the others' otherwise) / n, for the best t: find_best_thresh of
+//                        SQuAD 2.0's evaluation script, which takes values of the same w one by one, in their order
+double AggregateValues(std::string_view aggregation, std::span<const MetricValue> values);
 // mean: sample standard deviation / sqrt(n). perplexity: the standard deviation over 1000 bootstrap resamples, drawn as
 // the harness draws its first 1000 (random.Random(0)). nullopt for the others, as in the harness, and for one value.
-std::optional<double> StandardError(std::string_view aggregation, std::span<const std::pair<double, double>> values);
+std::optional<double> StandardError(std::string_view aggregation, std::span<const MetricValue> values);
 
 // Of the parts of a task, each a (mean, standard error, count): the harness's aggregate_metric_list with and without
 // weight_by_size. Standard errors: pooled variance, and sqrt(sum se^2) / k; nullopt when a part has none.

@@ -190,7 +190,7 @@ void SquadQuestion(Doc doc, std::vector<Doc>* out) {
     if (answers == nullptr) FailRecord(doc, "labels with answers");
     doc.record["answers"] = SquadAnswers(*answers, doc);
   } else if (const json* answers = Member(doc.record, "answers"); answers == nullptr) {
-    FailRecord(doc, "answers");
+    FailRecord(doc, "answers, or a label that has them (in ground_truth.json beside the file)");
   } else if (!answers->is_object()) {
     doc.record["answers"] = SquadAnswers(*answers, doc);
   }

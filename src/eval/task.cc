@@ -32,14 +32,31 @@ struct Loaded {
   double bytes = 0;
 };
 
-bool IsSquad(const std::string& metric) {
-  return metric == "exact" || metric == "f1" || metric.starts_with("HasAns_") || metric.starts_with("NoAns_");
+constexpr const char* kNoAnswer = " unanswerable";  // its likelihood is the harness's probability of no answer
+
+// Whether the answer counts only where "no answer" is unlikely enough.
+bool TakesThreshold(const MetricSpec& metric) { return metric.metric.starts_with("best_"); }
+
+bool IsSquad(const MetricSpec& metric) {
+  return metric.metric == "exact" || metric.metric == "f1" || metric.metric.starts_with("HasAns_") ||
+         metric.metric.starts_with("NoAns_") || TakesThreshold(metric);
 }
 
-// SQuAD's numbers are percents; a question with answers has no NoAns score, and the other way round.
-std::optional<double> SquadValue(const std::string& metric, const SquadScore& score, bool has_answer) {
-  if (metric.starts_with(has_answer ? "NoAns_" : "HasAns_")) return std::nullopt;
-  return 100 * (metric.ends_with("exact") ? score.exact : score.f1);
+// SQuAD's numbers are percents; a question with answers has no NoAns score, and the other way round. With a threshold
+// any text at all is a wrong answer to a question without answers.
+std::optional<MetricValue> SquadValue(const MetricSpec& metric, const std::string& answer,
+                                      const std::vector<std::string>& references, const EvalResponse& response) {
+  const bool has_answer = !references.empty();
+  if (metric.metric.starts_with(has_answer ? "NoAns_" : "HasAns_")) return std::nullopt;
+  const SquadScore score = ScoreSquad(answer, references);
+  MetricValue value = {.value = 100 * (metric.metric.ends_with("exact") ? score.exact : score.f1)};
+  if (!TakesThreshold(metric)) return value;
+  if (!has_answer) {
+    value.value = answer.empty() ? 100 : 0;
+    value.otherwise = 100;
+  }
+  value.weight = std::exp(response.log_likelihoods[0]);
+  return value;
 }
 
 std::string MetricName(const MetricSpec& metric, const FilterSpec& filter) {
@@ -60,11 +77,11 @@ struct Task::Impl {
 
   void LoadFile(const DocRenderer& renderer, const DataFile& file, const TaskOptions& options);
   void Add(const DocRenderer& renderer, const Doc& doc, const std::string& examples);
-  std::vector<double> Values(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
-                             const ExactMatchOptions& exact_match_options, const std::string& answer) const;
+  // Nothing where the metric says nothing of this instance.
+  std::optional<MetricValue> Value(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
+                                   const ExactMatchOptions& exact_match_options, const std::string& answer) const;
   std::optional<double> Chance(const std::string& metric, const std::string& subset) const;
-  MetricResult Result(const MetricSpec& metric, const std::string& name,
-                      std::span<const std::pair<double, double>> values) const;
+  MetricResult Result(const MetricSpec& metric, const std::string& name, std::span<const MetricValue> values) const;
 };
 
 void Task::Impl::Add(const DocRenderer& renderer, const Doc& doc, const std::string& examples) {
@@ -110,12 +127,13 @@ void Task::Impl::Add(const DocRenderer& renderer, const Doc& doc, const std::str
     }
     case OutputType::kGenerateUntil:
       one.instance.requests = {{before + rendered.text, ""}};
+      if (std::any_of(spec.metrics.begin(), spec.metrics.end(), TakesThreshold)) {
+        one.instance.requests.push_back({before + rendered.text, kNoAnswer});
+      }
       one.targets = renderer.Targets(rendered, doc.origin);
       break;
   }
-  const bool squad =
-      std::any_of(spec.metrics.begin(), spec.metrics.end(), [](const auto& m) { return IsSquad(m.metric); });
-  if (squad) one.references = renderer.References(variables);
+  if (std::any_of(spec.metrics.begin(), spec.metrics.end(), IsSquad)) one.references = renderer.References(variables);
   for (const EvalRequest& request : one.instance.requests) {
     if (!request.continuation.empty() || spec.output_type == OutputType::kGenerateUntil) continue;
     Fail(ErrorCode::kInvalidArgument,
@@ -180,40 +198,34 @@ const EvalInstance& Task::instance(size_t i) const {
   return impl_->loaded[i].instance;
 }
 
-// The value, and the weight where it is not 1; nothing where the metric says nothing of this instance.
-std::vector<double> Task::Impl::Values(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
-                                       const ExactMatchOptions& exact_match_options, const std::string& answer) const {
+std::optional<MetricValue> Task::Impl::Value(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
+                                             const ExactMatchOptions& exact_match_options,
+                                             const std::string& answer) const {
+  const auto hit = [](bool is_right) { return MetricValue{.value = is_right ? 1.0 : 0.0}; };
   const auto right = [&](size_t i) { return std::find(one.right.begin(), one.right.end(), i) != one.right.end(); };
   const auto likeliest = [&](auto length) {
     std::vector<double> scores = response.log_likelihoods;
     for (size_t i = 0; i < scores.size(); ++i) scores[i] /= static_cast<double>(length(one.choices[i]));
-    return right(ArgMax(scores)) ? 1.0 : 0.0;
+    return hit(right(ArgMax(scores)));
   };
-  const double log_likelihood = response.log_likelihoods.empty() ? 0 : response.log_likelihoods[0];
   switch (spec.output_type) {
     case OutputType::kLoglikelihood:
-      if (metric.metric == "perplexity") return {log_likelihood};
-      return {response.is_greedy[0] != 0 ? 1.0 : 0.0};
+      if (metric.metric == "perplexity") return MetricValue{.value = response.log_likelihoods[0]};
+      return hit(response.is_greedy[0] != 0);
     case OutputType::kLoglikelihoodRolling:
-      return {log_likelihood, metric.metric == "word_perplexity" ? one.words : one.bytes};
+      return MetricValue{.value = response.log_likelihoods[0],
+                         .weight = metric.metric == "word_perplexity" ? one.words : one.bytes};
     case OutputType::kMultipleChoice:
-      if (metric.metric == "acc") return {likeliest([](const std::string&) { return size_t{1}; })};
-      if (metric.metric == "acc_norm") return {likeliest(CountCodePoints)};
-      if (metric.metric == "acc_bytes") return {likeliest([](const std::string& choice) { return choice.size(); })};
-      return {std::any_of(one.right.begin(), one.right.end(), [&](size_t i) { return response.is_greedy[i] != 0; })
-                  ? 1.0
-                  : 0.0};
+      if (metric.metric == "acc") return likeliest([](const std::string&) { return size_t{1}; });
+      if (metric.metric == "acc_norm") return likeliest(CountCodePoints);
+      if (metric.metric == "acc_bytes") return likeliest([](const std::string& choice) { return choice.size(); });
+      return hit(std::any_of(one.right.begin(), one.right.end(), [&](size_t i) { return response.is_greedy[i] != 0; }));
     case OutputType::kGenerateUntil:
       break;
   }
-  if (IsSquad(metric.metric)) {
-    const auto value = SquadValue(metric.metric, ScoreSquad(answer, one.references), !one.references.empty());
-    return value ? std::vector<double>{*value} : std::vector<double>{};
-  }
-  const bool hit = std::any_of(one.targets.begin(), one.targets.end(), [&](const std::string& target) {
-    return ExactMatch(answer, target, exact_match_options);
-  });
-  return {hit ? 1.0 : 0.0};
+  if (IsSquad(metric)) return SquadValue(metric, answer, one.references, response);
+  return hit(std::any_of(one.targets.begin(), one.targets.end(),
+                         [&](const std::string& target) { return ExactMatch(answer, target, exact_match_options); }));
 }
 
 std::vector<MetricValue> Task::Score(size_t i, const EvalResponse& response) const {
@@ -221,24 +233,23 @@ std::vector<MetricValue> Task::Score(size_t i, const EvalResponse& response) con
   const Loaded& one = impl_->loaded[i];
   const TaskSpec& task = impl_->spec;
   const bool generates = task.output_type == OutputType::kGenerateUntil;
-  const size_t requests = one.instance.requests.size();
+  const size_t scores = one.instance.requests.size() - (generates ? 1 : 0);
   const bool rolling = task.output_type == OutputType::kLoglikelihoodRolling;
-  const bool whole = response.log_likelihoods.size() == requests && (rolling || response.is_greedy.size() == requests);
-  if (!generates && !whole) {
-    Fail(ErrorCode::kCorruptData,
-         "[{}] answer {}: expected a score for each of {} requests, found {} and {}; run it again", task.name, i,
-         requests, response.log_likelihoods.size(), response.is_greedy.size());
+  if (response.log_likelihoods.size() != scores || (!rolling && response.is_greedy.size() != scores)) {
+    Fail(ErrorCode::kCorruptData, "[{}] answer {}: expected scores of {} requests, found {} and {}; run it again",
+         task.name, i, scores, response.log_likelihoods.size(), response.is_greedy.size());
   }
   std::vector<MetricValue> values;
   for (size_t f = 0; f < task.filters.size(); ++f) {
     const std::string answer = generates ? impl_->filters[f].Apply(response.text) : std::string();
     for (size_t m = 0; m < task.metrics.size(); ++m) {
-      const std::vector<double> found = impl_->Values(one, response, task.metrics[m], impl_->exact_match[m], answer);
-      if (found.empty()) continue;
-      const std::string name = MetricName(task.metrics[m], task.filters[f]);
-      const double weight = found.size() > 1 ? found[1] : 1;
-      values.push_back({name, found[0], weight});
-      if (!one.doc.subset.empty()) values.push_back({name + ":" + one.doc.subset, found[0], weight});
+      std::optional<MetricValue> value = impl_->Value(one, response, task.metrics[m], impl_->exact_match[m], answer);
+      if (!value) continue;
+      value->metric = MetricName(task.metrics[m], task.filters[f]);
+      values.push_back(*value);
+      if (one.doc.subset.empty()) continue;
+      value->metric += ":" + one.doc.subset;
+      values.push_back(*std::move(value));
     }
   }
   return values;
@@ -253,7 +264,7 @@ std::optional<double> Task::Impl::Chance(const std::string& metric, const std::s
 }
 
 MetricResult Task::Impl::Result(const MetricSpec& metric, const std::string& name,
-                                std::span<const std::pair<double, double>> values) const {
+                                std::span<const MetricValue> values) const {
   MetricResult result;
   result.metric = name;
   result.value = AggregateValues(metric.aggregation, values);
@@ -264,9 +275,9 @@ MetricResult Task::Impl::Result(const MetricSpec& metric, const std::string& nam
 }
 
 std::vector<MetricResult> Task::Aggregate(std::span<const std::vector<MetricValue>> scored) const {
-  std::map<std::string, std::vector<std::pair<double, double>>> values;
+  std::map<std::string, std::vector<MetricValue>> values;
   for (const std::vector<MetricValue>& instance : scored) {
-    for (const MetricValue& value : instance) values[value.metric].emplace_back(value.value, value.weight);
+    for (const MetricValue& value : instance) values[value.metric].push_back(value);
   }
   std::vector<MetricResult> results;
   for (const FilterSpec& filter : impl_->spec.filters) {
@@ -322,7 +333,8 @@ json Task::SampleRecord(size_t i, const EvalResponse& response) const {
     json answers = json::object();
     for (const AnswerFilter& filter : impl_->filters) answers[filter.name()] = readable(filter.Apply(response.text));
     record["filtered"] = std::move(answers);
-  } else {
+  }
+  if (!response.log_likelihoods.empty()) {
     record["log_likelihoods"] = response.log_likelihoods;
     record["is_greedy"] = response.is_greedy;
   }

@@ -32,14 +32,16 @@ struct EvalRequest {
 };
 
 struct EvalInstance {
-  int64_t document = 0;               // in its file, from 0
-  std::string subset = {};            // of tasks of several files
-  std::vector<EvalRequest> requests;  // multiple_choice: one for each choice; else one
+  int64_t document = 0;     // in its file, from 0
+  std::string subset = {};  // of tasks of several files
+  // multiple_choice: one for each choice; generate_until with best_exact or best_f1: the prompt, and SQuAD's "no
+  // answer" after it; else one.
+  std::vector<EvalRequest> requests;
 };
 
 struct EvalResponse {
-  std::vector<double> log_likelihoods = {};  // per request, in nats
-  std::vector<uint8_t> is_greedy = {};       // per request: every token was the likeliest. loglikelihood, exact_match
+  std::vector<double> log_likelihoods = {};  // per request that has a continuation, in nats
+  std::vector<uint8_t> is_greedy = {};       // the same: every token was the likeliest. loglikelihood, exact_match
   std::string text = {};                     // generate_until: what was generated, without the stop text
 };
 

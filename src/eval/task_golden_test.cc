@@ -38,7 +38,7 @@ void ExpectClose(double found, double expected, const std::string& what) {
 EvalResponse ResponseOf(const json& given, OutputType type) {
   EvalResponse response;
   for (const json& one : given) {
-    if (type == OutputType::kGenerateUntil) {
+    if (one.is_string()) {
       response.text = one.get<std::string>();
     } else if (type == OutputType::kLoglikelihoodRolling) {
       response.log_likelihoods.push_back(one.get<double>());
@@ -53,7 +53,8 @@ EvalResponse ResponseOf(const json& given, OutputType type) {
 void ExpectScores(const std::vector<MetricValue>& values, const json& expected, const std::string& what) {
   size_t known = 0;
   for (const MetricValue& value : values) {
-    if (value.metric.find(':') != std::string::npos) continue;
+    // The harness has no number of one document for the thresholds.
+    if (value.metric.find(':') != std::string::npos || value.metric.starts_with("best_")) continue;
     ++known;
     ASSERT_TRUE(expected.contains(value.metric)) << what << " " << value.metric;
     const json& wanted = expected[value.metric];

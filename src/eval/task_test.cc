@@ -10,6 +10,7 @@
 
 #include "base/sha256.h"
 #include "eval/data_reader.h"
+#include "eval/metrics.h"
 #include "eval/process_docs.h"
 #include "eval/text_match.h"
 #include "io/testing/expect_error.h"
@@ -101,6 +102,10 @@ TEST(Task, BadDataIsNamed) {
        "an object with data or queries, found an object with version"},
       {"squadv2", "x.json", "{\"data\": 3}", kBad, "expected an array of records, found number"},
       {"squadv2", "x.json", "{\"data\": [{\"title\": \"t\", \"paragraphs\": [{}]}]}", kBad, "paragraphs with context"},
+      {"squadv2", "x.json", "[{\"id\": \"1\", \"context\": \"c\", \"question\": \"q\"}]", kBad,
+       "ground_truth.json beside"},
+      {"squadv2", "x.json", "[{\"id\": \"1\", \"context\": \"c\", \"question\": \"q\", \"answers\": 7}]", kBad,
+       "x.json record 0] record: expected answers that are a list"},
       {"hellaswag_lines", "x.txt", "act: he\n0\na\nb\nc\n", ErrorCode::kCorruptData,
        "x.txt:1] record: expected 6 lines"},
       {"hellaswag_lines", "x.txt", "act: he\n7\na\nb\nc\nd\n", kBad, "doc_to_target: expected one of the 4 choices"},
@@ -269,8 +274,35 @@ TEST(Task, AResponseOfAnotherTaskIsRefused) {
                               {.log_likelihoods = {-1, -2}, .is_greedy = {0}},
                               {}};
   for (const EvalResponse& response : bad) {
-    ExpectError([&] { task->Score(0, response); }, ErrorCode::kCorruptData, "a score for each of 2 requests");
+    ExpectError([&] { task->Score(0, response); }, ErrorCode::kCorruptData, "expected scores of 2 requests");
   }
+}
+
+TEST(Task, NoAnswerIsScoredWhereAMetricAsks) {
+  const std::string rows = "[{\"id\": \"1\", \"context\": \"c\", \"question\": \"q\", \"answers\": []}]";
+  const auto task = LoadText("squadv2", "x.json", rows);
+  ASSERT_EQ(task->instance(0).requests.size(), 2u);
+  EXPECT_EQ(task->instance(0).requests[1].context, task->instance(0).requests[0].context);
+  EXPECT_EQ(task->instance(0).requests[1].continuation, " unanswerable");
+  ExpectError([&] { task->Score(0, {.text = "x"}); }, ErrorCode::kCorruptData, "expected scores of 1 requests");
+  const EvalResponse response = {.log_likelihoods = {-1}, .is_greedy = {0}, .text = "the"};
+  EXPECT_EQ(task->SampleRecord(0, response)["log_likelihoods"], nlohmann::json({-1.0}));
+  for (const MetricValue& value : task->Score(0, response)) {
+    // "the" is nothing once normalised, but the script's threshold takes any text for an answer.
+    EXPECT_EQ(value.value, value.metric.starts_with("best_") ? 0 : 100) << value.metric;
+  }
+}
+
+TEST(Metrics, TheBestThresholdIsTheScripts) {
+  const auto best = [](std::vector<MetricValue> values) { return AggregateValues("best_threshold", values); };
+  const MetricValue right = {.value = 100, .weight = 0.5};
+  const MetricValue wrong = {.value = 0, .weight = 0.25, .otherwise = 100};
+  EXPECT_EQ(best({right}), 100);
+  EXPECT_EQ(best({wrong}), 100);
+  EXPECT_EQ(best({right, wrong}), 50) << "the wrong answer is the surer one";
+  EXPECT_EQ(best({right, {.value = 0, .weight = 0.75, .otherwise = 100}}), 100);
+  // Of equals one by one, in their order: 100, 200, then 100.
+  EXPECT_EQ(best({right, {.value = 0, .weight = 0.5, .otherwise = 100}}), 100);
 }
 
 TEST(Task, HellaswagLinesAreCleaned) {
