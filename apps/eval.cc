@@ -2,6 +2,7 @@
 // `gateskip eval`: tasks x policies x budgets, resumable, with the net cost beside every score.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <memory>
@@ -26,6 +27,7 @@ struct EvalCommand {
   PathFlags paths;
   std::vector<std::string> tasks;  // NAME=PATH
   std::vector<std::string> task_files;
+  std::vector<std::string> fewshot;  // NAME=PATH
   int64_t limit = 0;
   int num_fewshot = -1;
   std::vector<double> budgets = {0};
@@ -89,6 +91,17 @@ void FillTasks(const EvalCommand& flags, SweepOptions* options) {
   for (const std::string& text : flags.task_files) {
     const auto [file, path] = SplitPair("--task-file", text, '=', "FILE=PATH, a task file and its data");
     add(ReadTaskFile(file), path);
+  }
+  for (const std::string& text : flags.fewshot) {
+    const auto [name, path] = SplitPair("--fewshot", text, '=', "TASK=PATH, a task of this command and its examples");
+    const auto task_of_name = [&name = name](const EvalTask& one) { return one.spec.name == name; };
+    const auto found = std::find_if(options->tasks.begin(), options->tasks.end(), task_of_name);
+    if (found == options->tasks.end()) {
+      Fail(ErrorCode::kInvalidArgument,
+           "[command line] --fewshot: expected a task of this command, found '{}'; add --task",
+           Printable(name.substr(0, 64)));
+    }
+    found->options.fewshot_path = path;
   }
   if (options->tasks.empty()) {
     Fail(ErrorCode::kInvalidArgument,
@@ -220,9 +233,12 @@ void AddEval(CLI::App& app, Command& command) {
   AddTexts(*sub, "--task", &flags->tasks, "NAME=PATH", "A task and its data; may be repeated")->group("Tasks");
   AddTexts(*sub, "--task-file", &flags->task_files, "FILE=PATH", "A task of your own (docs/eval_tasks.md)")
       ->group("Tasks");
-  AddInt64(*sub, "--limit", &flags->limit, 0, int64_t{1} << 40, "Only the first N documents of each; 0: all")
+  AddInt64(*sub, "--limit", &flags->limit, 0, int64_t{1} << 40, "Only the first N documents of each file; 0: all")
       ->group("Tasks");
   AddInt(*sub, "--num-fewshot", &flags->num_fewshot, -1, 100, "Solved examples in front; -1: as the task says")
+      ->group("Tasks");
+  AddTexts(*sub, "--fewshot", &flags->fewshot, "TASK=PATH",
+           "Where a task has its solved examples, if not beside its data; may be repeated")
       ->group("Tasks");
   AddUint64(*sub, "--task-seed", &flags->task_seed, "Draws the few-shot examples")->group("Tasks");
   AddBudgetList(*sub, &flags->budgets);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The task files of tasks/, as the build puts them into the library.
+// The files of src/eval/tasks, compiled in (CMakeLists.txt writes builtin_tasks.cc).
 #pragma once
 
 #include <span>
@@ -7,11 +7,10 @@
 
 namespace gateskip {
 
-struct BuiltinTaskText {
+struct BuiltinTaskFile {
   std::string_view name;
   std::string_view text;
 };
-
-std::span<const BuiltinTaskText> BuiltinTaskTexts();  // by name
+std::span<const BuiltinTaskFile> BuiltinTaskFiles();
 
 }  // namespace gateskip

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a template cannot do: the data sets' original records to plain columns. The formulas are those of
-// lm-evaluation-harness 0.4 (its tasks/<name>/utils.py); tests/golden/make_task_golden.py compares.
+// What templates cannot do: records of a data set's original files as the documents that the harness's tasks see. The
+// columns each one gives are listed in docs/eval_tasks.md.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "eval/doc_template.h"
+#include "eval/task_spec.h"
+
 namespace gateskip {
 
-//   arc             question, choices, answer (index): of ARC, OpenBookQA and CommonsenseQA as published, of the hub's
-//                   columns, and of the `instruction` form "... Answer1: a Answer2: b ..."
-//   hellaswag       query, choices, label: of the published records, and of six lines (context, label, four endings)
-//   winogrande      contexts, continuation, answer: partial evaluation, the options stand in the context
-//   squad           id, title, context, question, answers: flattened
-//   mmlu            question, choices, answer (index), subject
-//   wikitext        page (as published), text (detokenised): a document per article
-std::vector<std::string> ProcessNames();
+// In the records' order; a record may become several documents. Indices are those of the documents, from 0.
+// Throws Error(kInvalidArgument): a record without the columns that are needed.
+std::vector<Doc> ProcessRecords(ProcessDocs process, std::vector<Doc> records);
 
-// Throws Error(kCorruptData) naming the document and what it lacks.
-std::vector<nlohmann::json> ProcessDocuments(std::string_view name, std::vector<nlohmann::json> documents,
-                                             const std::string& origin);
+// Wikitext's tokenisation undone, as the harness does it (" @-@ ", " , ", spaces inside brackets and quotes, ...).
+std::string DetokenizeWikitext(const std::string& page);
+// A whole file's articles: each from its line " = Title = " to the next one's.
+std::vector<std::string> SplitWikitext(std::string_view text);
+// WikiHow's marks out of a HellaSwag text: " [title]" is ". ", other brackets go with what they hold.
+std::string CleanHellaswag(std::string_view text);
 
 }  // namespace gateskip

@@ -186,7 +186,7 @@ class Sweep {
                        {"version", task->spec().version},
                        {"num_fewshot", task->num_fewshot()},
                        {"instances", task->size()},
-                       {"data_sha256", task->data_sha256()}});
+                       {"data_sha256", task->DataSha256()}});
     }
     return {{"gateskip_results", 1},       {"model", LastName(options_.model_path)},
             {"machine", ProcessorName()},  {"date", Today()},
@@ -234,7 +234,7 @@ class Sweep {
                      {"task", task.spec().name},
                      {"version", task.spec().version},
                      {"num_fewshot", task.num_fewshot()},
-                     {"data", task.data_sha256()},
+                     {"data", task.DataSha256()},
                      {"task_seed", cell.options->options.seed},
                      {"seed", options_.seed},
                      {"compute", options_.compute == ComputeType::kF32 ? "f32" : "fast"},

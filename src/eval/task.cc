@@ -2,136 +2,65 @@
 #include "eval/task.h"
 
 #include <algorithm>
-#include <numeric>
-#include <random>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/check.h"
-#include "eval/dataset.h"
-#include "text/template_interpreter.h"
-#include "text/template_json.h"
-#include "text/template_parser.h"
+#include "base/sha256.h"
+#include "eval/answer_filter.h"
+#include "eval/data_reader.h"
+#include "eval/doc_renderer.h"
+#include "eval/process_docs.h"
+#include "eval/text_match.h"
+#include "text/utf8.h"
 
 namespace gateskip {
 namespace {
 
-using Json = nlohmann::json;
+using nlohmann::json;
 
-// A document's columns as template variables.
-class Columns {
- public:
-  explicit Columns(const Json& document) : document_(document) {
-    const jinja::Value value = jinja::FromJson(document.dump(), &budget_);
-    for (const auto& [name, column] : value.AsDict().entries) variables_.emplace_back(name.AsString(), column);
-  }
-
-  std::string Render(const jinja::Template& parsed) { return jinja::RenderTemplate(parsed, variables_, &budget_); }
-  const Json& document() const { return document_; }
-
- private:
-  jinja::Budget budget_{5'000'000, size_t{64} << 20, 64};
-  const Json& document_;
-  std::vector<std::pair<std::string, jinja::Value>> variables_;
+// An instance with what its score needs.
+struct Loaded {
+  EvalInstance instance;
+  Doc doc;
+  std::vector<size_t> right;            // multiple_choice
+  std::vector<std::string> choices;     // multiple_choice
+  std::vector<std::string> targets;     // the right answers as texts
+  std::vector<std::string> references;  // SQuAD
+  double words = 0;                     // rolling
+  double bytes = 0;
 };
 
-// A template, or the name of a column.
-class Field {
- public:
-  explicit Field(const std::string& source) : source_(source), parsed_(jinja::Parse(source)) {}
+constexpr const char* kNoAnswer = " unanswerable";  // its likelihood is the harness's probability of no answer
 
-  std::string Text(Columns& columns) const {
-    const Json* column = Column(columns);
-    if (column == nullptr) return columns.Render(parsed_);
-    if (column->is_string()) return column->get<std::string>();
-    return column->is_boolean() ? std::string(column->get<bool>() ? "1" : "0") : column->dump();
-  }
-  // The column it names, if there is one.
-  const Json* Column(const Columns& columns) const {
-    const auto found = columns.document().find(source_);
-    return found == columns.document().end() ? nullptr : &*found;
-  }
+// Whether the answer counts only where "no answer" is unlikely enough.
+bool TakesThreshold(const MetricSpec& metric) { return metric.metric.starts_with("best_"); }
 
- private:
-  std::string source_;
-  jinja::Template parsed_;
-};
-
-// Everything of a document, rendered.
-struct Rendered {
-  std::string text;
-  std::string target;                // what a right answer says
-  std::vector<std::string> choices;  // multiple choice
-  size_t gold = 0;
-  std::vector<std::string> references;  // SQuAD's answers
-};
-
-class Renderer {
- public:
-  explicit Renderer(const TaskSpec& spec)
-      : spec_(spec), text_(spec.doc_to_text), target_(spec.doc_to_target), continuation_(spec.continuation) {
-    for (const std::string& choice : spec.doc_to_choice) choices_.emplace_back(choice);
-  }
-
-  Rendered Render(const Json& document, const std::string& where) const {
-    Columns columns(document);
-    Rendered rendered;
-    rendered.text = text_.Text(columns);
-    rendered.target = target_.Text(columns);
-    if (const auto answers = document.find("answers"); answers != document.end() && answers->is_array()) {
-      for (const Json& answer : *answers) {
-        if (answer.is_string()) rendered.references.push_back(answer.get<std::string>());
-      }
-    }
-    if (spec_.output_type != OutputType::kMultipleChoice) return rendered;
-    for (const Field& choice : choices_) {
-      const Json* column = choices_.size() == 1 ? choice.Column(columns) : nullptr;
-      if (column == nullptr || !column->is_array()) {
-        rendered.choices.push_back(choice.Text(columns));
-        continue;
-      }
-      for (const Json& item : *column)
-        rendered.choices.push_back(item.is_string() ? item.get<std::string>() : item.dump());
-    }
-    rendered.gold = Gold(rendered, where);
-    rendered.target = spec_.multiple_inputs ? continuation_.Text(columns) : rendered.choices[rendered.gold];
-    return rendered;
-  }
-
- private:
-  // The target is an index, or one of the choices.
-  static size_t Gold(const Rendered& rendered, const std::string& where) {
-    const std::string& target = rendered.target;
-    const auto same = std::ranges::find(rendered.choices, target);
-    if (same != rendered.choices.end()) return static_cast<size_t>(same - rendered.choices.begin());
-    if (!target.empty() && target.size() < 4 && target.find_first_not_of("0123456789") == std::string::npos) {
-      size_t index = 0;
-      for (const char c : target) index = index * 10 + static_cast<size_t>(c - '0');
-      if (index < rendered.choices.size()) return index;
-    }
-    Fail(ErrorCode::kInvalidArgument,
-         "[{}] right choice: expected an index below {} or one of the choices, found '{}'; "
-         "use the data set's own files",
-         where, rendered.choices.size(), target.substr(0, 64));
-  }
-
-  const TaskSpec& spec_;
-  Field text_, target_, continuation_;
-  std::vector<Field> choices_;
-};
-
-// Python's len(re.split(r"\s+", text)).
-size_t CountSplitWords(std::string_view text) {
-  size_t words = 1;
-  bool in_space = false;
-  for (const char c : text) {
-    const bool space = c == ' ' || (c >= '\t' && c <= '\r');
-    if (space && !in_space) ++words;
-    in_space = space;
-  }
-  return words;
+bool IsSquad(const MetricSpec& metric) {
+  return metric.metric == "exact" || metric.metric == "f1" || metric.metric.starts_with("HasAns_") ||
+         metric.metric.starts_with("NoAns_") || TakesThreshold(metric);
 }
 
-size_t ArgMax(std::span<const double> values) {
-  return static_cast<size_t>(std::ranges::max_element(values) - values.begin());
+// SQuAD's numbers are percents; a question with answers has no NoAns score, and the other way round. With a threshold
+// any text at all is a wrong answer to a question without answers.
+std::optional<MetricValue> SquadValue(const MetricSpec& metric, const std::string& answer,
+                                      const std::vector<std::string>& references, const EvalResponse& response) {
+  const bool has_answer = !references.empty();
+  if (metric.metric.starts_with(has_answer ? "NoAns_" : "HasAns_")) return std::nullopt;
+  const SquadScore score = ScoreSquad(answer, references);
+  MetricValue value = {.value = 100 * (metric.metric.ends_with("exact") ? score.exact : score.f1)};
+  if (!TakesThreshold(metric)) return value;
+  if (!has_answer) {
+    value.value = answer.empty() ? 100 : 0;
+    value.otherwise = 100;
+  }
+  value.weight = std::exp(response.log_likelihoods[0]);
+  return value;
+}
+
+std::string MetricName(const MetricSpec& metric, const FilterSpec& filter) {
+  return filter.name == "none" ? metric.metric : metric.metric + "," + filter.name;
 }
 
 }  // namespace
@@ -139,228 +68,285 @@ size_t ArgMax(std::span<const double> values) {
 struct Task::Impl {
   TaskSpec spec;
   int num_fewshot = 0;
-  Dataset data;
-  std::vector<Rendered> rendered;
-  std::vector<EvalInstance> instances;
+  std::vector<Loaded> loaded;
+  std::vector<AnswerFilter> filters;
+  std::vector<ExactMatchOptions> exact_match;            // per metric
+  std::map<std::string, std::pair<double, int>> chance;  // of a subset, "" of all: sum over instances, and how many
+  Sha256 digest;                                         // of what was read
+  std::string data_sha256;
 
-  void Render(const TaskOptions& options);
-  EvalInstance MakeInstance(size_t i, const std::string& shots) const;
-  void ScoreChoices(const Rendered& rendered, const EvalResponse& response, std::vector<MetricValue>* scores) const;
-  void ScoreText(const Rendered& rendered, const EvalResponse& response, std::vector<MetricValue>* scores) const;
+  void LoadFile(const DocRenderer& renderer, const DataFile& file, const TaskOptions& options);
+  void Add(const DocRenderer& renderer, const Doc& doc, const std::string& examples);
+  // Nothing where the metric says nothing of this instance.
+  std::optional<MetricValue> Value(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
+                                   const ExactMatchOptions& exact_match_options, const std::string& answer) const;
+  std::optional<double> Chance(const std::string& metric, const std::string& subset) const;
+  MetricResult Result(const MetricSpec& metric, const std::string& name, std::span<const MetricValue> values) const;
 };
 
-namespace {
-
-// The examples in front of one document: the file's first, or drawn without the document itself.
-std::string Shots(const TaskSpec& spec, const std::vector<Rendered>& pool, const std::string& own_text, int count,
-                  std::mt19937_64& random) {
-  std::vector<size_t> order(pool.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::string shots;
-  int taken = 0;
-  for (size_t i = 0; i < order.size() && taken < count; ++i) {
-    if (!spec.fewshot_first) std::swap(order[i], order[i + random() % (order.size() - i)]);
-    const Rendered& shot = pool[order[i]];
-    if (shot.text == own_text) continue;
-    shots += shot.text + spec.target_delimiter + shot.target + spec.fewshot_delimiter;
-    ++taken;
-  }
-  return shots;
-}
-
-}  // namespace
-
-void Task::Impl::Render(const TaskOptions& options) {
-  const Renderer renderer(spec);
-  if (options.limit > 0 && data.documents.size() > static_cast<size_t>(options.limit)) {
-    data.documents.resize(static_cast<size_t>(options.limit));
-  }
-  for (size_t i = 0; i < data.documents.size(); ++i) {
-    rendered.push_back(renderer.Render(data.documents[i], fmt::format("{} document {}", spec.name, i)));
-  }
-  std::vector<Rendered> pool;
-  if (num_fewshot > 0) {
-    if (spec.data.fewshot_files.empty()) {
-      Fail(ErrorCode::kInvalidArgument,
-           "[{}] examples: expected 0, since the task names no file for them, found {}; pass --num-fewshot 0",
-           spec.name, num_fewshot);
-    }
-    DataSpec shots = spec.data;
-    shots.files = shots.fewshot_files;
-    const Dataset examples = ReadDataset(shots, shots.fewshot_files, options.data_path);
-    for (size_t i = 0; i < examples.documents.size(); ++i) {
-      pool.push_back(renderer.Render(examples.documents[i], fmt::format("{} example {}", spec.name, i)));
-    }
-    data.sha256 += ":" + examples.sha256;
-  }
-  for (size_t i = 0; i < rendered.size(); ++i) {
-    std::mt19937_64 random(options.seed * 0x9E3779B97F4A7C15ULL + i);
-    instances.push_back(MakeInstance(i, Shots(spec, pool, rendered[i].text, num_fewshot, random)));
-  }
-}
-
-EvalInstance Task::Impl::MakeInstance(size_t i, const std::string& shots) const {
-  const Rendered& r = rendered[i];
-  const std::string head = spec.description + shots;
-  EvalInstance made;
-  made.document = static_cast<int64_t>(i);
+void Task::Impl::Add(const DocRenderer& renderer, const Doc& doc, const std::string& examples) {
+  const DocVariables variables(doc);
+  const RenderedDoc rendered = renderer.Render(variables);
+  Loaded one;
+  one.instance.document = doc.index;
+  one.instance.subset = doc.subset;
+  const std::string before = renderer.Description(variables) + examples;
+  const std::string target =
+      rendered.target.is_array() ? std::string() : renderer.Targets(rendered, doc.origin).front();
   switch (spec.output_type) {
-    case OutputType::kMultipleChoice:
-      for (const std::string& choice : r.choices) {
-        if (spec.multiple_inputs) {
-          made.requests.push_back({head + choice, spec.target_delimiter + r.target});
+    case OutputType::kLoglikelihood:
+      one.instance.requests = {{before + rendered.text, target}};
+      one.targets = {target};
+      break;
+    case OutputType::kLoglikelihoodRolling: {
+      one.instance.requests = {{"", target}};
+      const std::string counted = renderer.Counted(variables);
+      one.words = static_cast<double>(CountWords(counted));
+      one.bytes = static_cast<double>(counted.size());
+      break;
+    }
+    case OutputType::kMultipleChoice: {
+      one.right = renderer.RightChoices(rendered, doc.origin);
+      one.choices = rendered.choices;
+      for (const size_t i : one.right) one.targets.push_back(rendered.choices[i]);
+      for (const std::string& choice : rendered.choices) {
+        if (rendered.right_text) {  // the choices are the texts, and what follows is the same
+          one.instance.requests.push_back({before + choice, spec.target_delimiter + target});
         } else {
-          made.requests.push_back({head + r.text, spec.target_delimiter + choice});
+          one.instance.requests.push_back({before + rendered.text, spec.target_delimiter + choice});
         }
       }
-      break;
-    case OutputType::kLoglikelihood:
-      made.requests.push_back({head + r.text, r.target});
-      break;
-    case OutputType::kLoglikelihoodRolling:
-      made.requests.push_back({"", r.target});
-      break;
-    case OutputType::kGenerateUntil:
-      made.requests.push_back({head + r.text, ""});
-      break;
-  }
-  return made;
-}
-
-void Task::Impl::ScoreChoices(const Rendered& r, const EvalResponse& response, std::vector<MetricValue>* scores) const {
-  const std::vector<double>& sums = response.log_likelihoods;
-  std::vector<double> by_characters;
-  std::vector<double> by_bytes;
-  for (size_t c = 0; c < sums.size(); ++c) {
-    by_characters.push_back(sums[c] / std::max<double>(1, static_cast<double>(CountCharacters(r.choices[c]))));
-    by_bytes.push_back(sums[c] / std::max<double>(1, static_cast<double>(r.choices[c].size())));
-  }
-  for (const MetricSpec& metric : spec.metrics) {
-    double value = 0;
-    if (metric.metric == "acc") value = ArgMax(sums) == r.gold;
-    if (metric.metric == "acc_norm") value = ArgMax(by_characters) == r.gold;
-    if (metric.metric == "acc_bytes") value = ArgMax(by_bytes) == r.gold;
-    if (metric.metric == "exact_match") value = response.is_greedy[r.gold];
-    scores->push_back({metric.metric, value});
-  }
-}
-
-void Task::Impl::ScoreText(const Rendered& r, const EvalResponse& response, std::vector<MetricValue>* scores) const {
-  const bool has_answer =
-      std::ranges::any_of(r.references, [](const std::string& a) { return !NormalizeAnswer(a).empty(); });
-  for (const MetricSpec& metric : spec.metrics) {
-    const std::string& name = metric.metric;
-    if (name == "exact_match") {
-      if (spec.filters.empty()) scores->push_back({name, ExactMatch(metric, response.text, r.target)});
-      for (const FilterSpec& filter : spec.filters) {
-        scores->push_back({name + "," + filter.name, ExactMatch(metric, ApplyFilter(filter, response.text), r.target)});
+      const double guess = static_cast<double>(one.right.size()) / static_cast<double>(one.choices.size());
+      for (const std::string& subset : {std::string(), doc.subset}) {
+        auto& [sum, count] = chance[subset];
+        sum += guess;
+        ++count;
+        if (doc.subset.empty()) break;
       }
-      continue;
+      break;
     }
-    if (name.starts_with("HasAns_") && !has_answer) continue;
-    if (name.starts_with("NoAns_") && has_answer) continue;
-    const bool exact = name.ends_with("exact");
-    // The harness reports SQuAD's in per cent.
-    scores->push_back(
-        {name, 100 * (exact ? SquadExact(response.text, r.references) : SquadF1(response.text, r.references))});
+    case OutputType::kGenerateUntil:
+      one.instance.requests = {{before + rendered.text, ""}};
+      if (std::any_of(spec.metrics.begin(), spec.metrics.end(), TakesThreshold)) {
+        one.instance.requests.push_back({before + rendered.text, kNoAnswer});
+      }
+      one.targets = renderer.Targets(rendered, doc.origin);
+      break;
   }
+  if (std::any_of(spec.metrics.begin(), spec.metrics.end(), IsSquad)) one.references = renderer.References(variables);
+  for (const EvalRequest& request : one.instance.requests) {
+    if (!request.continuation.empty() || spec.output_type == OutputType::kGenerateUntil) continue;
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] doc_to_target: expected a text to score, found an empty one; change the task or the data", doc.origin);
+  }
+  one.doc = doc;
+  loaded.push_back(std::move(one));
 }
 
-Task::Task(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Task::~Task() = default;
+void Task::Impl::LoadFile(const DocRenderer& renderer, const DataFile& file, const TaskOptions& options) {
+  const std::vector<Doc> docs = ProcessRecords(spec.process_docs, ReadDocs(spec.data, file, &digest));
+  std::optional<FewshotSource> fewshot;
+  if (num_fewshot > 0) {
+    const bool own_file = spec.data.fewshot_files.empty() && options.fewshot_path.empty();
+    std::vector<Doc> candidates = docs;
+    if (!own_file) {
+      const DataFile from = FindFewshotFile(spec.data, options.data_path, file, options.fewshot_path);
+      candidates = ProcessRecords(spec.process_docs, ReadDocs(spec.data, from, &digest));
+    }
+    fewshot.emplace(renderer, std::move(candidates), spec.fewshot_sampler, own_file || spec.fewshot_excludes_document,
+                    num_fewshot, options.seed);
+  }
+  for (const Doc& doc : docs) {
+    if (options.limit > 0 && doc.index >= options.limit) break;
+    Add(renderer, doc, fewshot ? fewshot->Examples(doc) : std::string());
+  }
+}
 
 std::unique_ptr<Task> Task::Load(const TaskSpec& spec, const TaskOptions& options) {
   auto impl = std::make_unique<Impl>();
   impl->spec = spec;
   impl->num_fewshot = options.num_fewshot.value_or(spec.num_fewshot);
-  impl->data = ReadDataset(spec.data, spec.data.files, options.data_path);
-  impl->Render(options);
+  const bool rolling = spec.output_type == OutputType::kLoglikelihoodRolling;
+  if (options.limit < 0 || impl->num_fewshot < 0 || (rolling && impl->num_fewshot > 0)) {
+    Fail(ErrorCode::kInvalidArgument, "[{}] limit and num_fewshot: expected {}, found {} and {}; correct them",
+         spec.name, rolling ? "0 or more, and 0 for a rolling task" : "0 or more", options.limit, impl->num_fewshot);
+  }
+  for (const FilterSpec& filter : spec.filters) impl->filters.emplace_back(filter, spec.origin);
+  for (const MetricSpec& metric : spec.metrics) {
+    ExactMatchOptions match = {{}, metric.ignore_case, metric.ignore_punctuation, metric.ignore_numbers};
+    for (const std::string& pattern : metric.regexes_to_ignore) {
+      match.regexes_to_ignore.push_back(CompilePattern(pattern, spec.origin, "regexes_to_ignore"));
+    }
+    impl->exact_match.push_back(std::move(match));
+  }
+  const DocRenderer renderer(spec);
+  for (const DataFile& file : FindDataFiles(spec.data, options.data_path)) impl->LoadFile(renderer, file, options);
+  impl->data_sha256 = impl->digest.HexDigest();
+  // So that a task with a smaller limit is the beginning of the same with a larger one.
+  std::stable_sort(impl->loaded.begin(), impl->loaded.end(),
+                   [](const Loaded& a, const Loaded& b) { return a.instance.document < b.instance.document; });
   return std::unique_ptr<Task>(new Task(std::move(impl)));
 }
 
+Task::Task(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+Task::~Task() = default;
 const TaskSpec& Task::spec() const { return impl_->spec; }
 int Task::num_fewshot() const { return impl_->num_fewshot; }
-size_t Task::size() const { return impl_->instances.size(); }
-const EvalInstance& Task::instance(size_t i) const { return impl_->instances[i]; }
-const std::string& Task::data_sha256() const { return impl_->data.sha256; }
+size_t Task::size() const { return impl_->loaded.size(); }
+const EvalInstance& Task::instance(size_t i) const {
+  GS_CHECK(i < size());
+  return impl_->loaded[i].instance;
+}
+
+std::optional<MetricValue> Task::Impl::Value(const Loaded& one, const EvalResponse& response, const MetricSpec& metric,
+                                             const ExactMatchOptions& exact_match_options,
+                                             const std::string& answer) const {
+  const auto hit = [](bool is_right) { return MetricValue{.value = is_right ? 1.0 : 0.0}; };
+  const auto right = [&](size_t i) { return std::find(one.right.begin(), one.right.end(), i) != one.right.end(); };
+  const auto likeliest = [&](auto length) {
+    std::vector<double> scores = response.log_likelihoods;
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] /= static_cast<double>(length(one.choices[i]));
+    return hit(right(ArgMax(scores)));
+  };
+  switch (spec.output_type) {
+    case OutputType::kLoglikelihood:
+      if (metric.metric == "perplexity") return MetricValue{.value = response.log_likelihoods[0]};
+      return hit(response.is_greedy[0] != 0);
+    case OutputType::kLoglikelihoodRolling:
+      return MetricValue{.value = response.log_likelihoods[0],
+                         .weight = metric.metric == "word_perplexity" ? one.words : one.bytes};
+    case OutputType::kMultipleChoice:
+      if (metric.metric == "acc") return likeliest([](const std::string&) { return size_t{1}; });
+      if (metric.metric == "acc_norm") return likeliest(CountCodePoints);
+      if (metric.metric == "acc_bytes") return likeliest([](const std::string& choice) { return choice.size(); });
+      return hit(std::any_of(one.right.begin(), one.right.end(), [&](size_t i) { return response.is_greedy[i] != 0; }));
+    case OutputType::kGenerateUntil:
+      break;
+  }
+  if (IsSquad(metric)) return SquadValue(metric, answer, one.references, response);
+  return hit(std::any_of(one.targets.begin(), one.targets.end(),
+                         [&](const std::string& target) { return ExactMatch(answer, target, exact_match_options); }));
+}
 
 std::vector<MetricValue> Task::Score(size_t i, const EvalResponse& response) const {
-  const Rendered& r = impl_->rendered[i];
-  std::vector<MetricValue> scores;
-  const auto sum = [&] { return response.log_likelihoods.empty() ? 0.0 : response.log_likelihoods[0]; };
-  switch (spec().output_type) {
-    case OutputType::kMultipleChoice:
-      if (response.log_likelihoods.size() != r.choices.size() || response.is_greedy.size() != r.choices.size()) {
-        Fail(ErrorCode::kCorruptData,
-             "[{}] answer {}: expected one score for each of {} choices, found {}; run it again", spec().name, i,
-             r.choices.size(), response.log_likelihoods.size());
-      }
-      impl_->ScoreChoices(r, response, &scores);
-      break;
-    case OutputType::kGenerateUntil:
-      impl_->ScoreText(r, response, &scores);
-      break;
-    case OutputType::kLoglikelihood:
-      for (const MetricSpec& metric : spec().metrics) {
-        const bool greedy = !response.is_greedy.empty() && response.is_greedy[0] != 0;
-        scores.push_back({metric.metric, metric.metric == "acc" ? (greedy ? 1.0 : 0.0) : sum()});
-      }
-      break;
-    case OutputType::kLoglikelihoodRolling: {
-      // Of the document as published, where there is one: the harness counts before it detokenises.
-      const Json& document = impl_->data.documents[i];
-      const auto page = document.find("page");
-      const std::string text = page != document.end() && page->is_string() ? page->get<std::string>() : r.target;
-      for (const MetricSpec& metric : spec().metrics) {
-        const size_t weight = metric.metric == "word_perplexity" ? CountSplitWords(text) : text.size();
-        scores.push_back({metric.metric, sum(), static_cast<double>(weight)});
-      }
-      break;
+  GS_CHECK(i < size());
+  const Loaded& one = impl_->loaded[i];
+  const TaskSpec& task = impl_->spec;
+  const bool generates = task.output_type == OutputType::kGenerateUntil;
+  const size_t scores = one.instance.requests.size() - (generates ? 1 : 0);
+  const bool rolling = task.output_type == OutputType::kLoglikelihoodRolling;
+  if (response.log_likelihoods.size() != scores || (!rolling && response.is_greedy.size() != scores)) {
+    Fail(ErrorCode::kCorruptData, "[{}] answer {}: expected scores of {} requests, found {} and {}; run it again",
+         task.name, i, scores, response.log_likelihoods.size(), response.is_greedy.size());
+  }
+  std::vector<MetricValue> values;
+  for (size_t f = 0; f < task.filters.size(); ++f) {
+    const std::string answer = generates ? impl_->filters[f].Apply(response.text) : std::string();
+    for (size_t m = 0; m < task.metrics.size(); ++m) {
+      std::optional<MetricValue> value = impl_->Value(one, response, task.metrics[m], impl_->exact_match[m], answer);
+      if (!value) continue;
+      value->metric = MetricName(task.metrics[m], task.filters[f]);
+      values.push_back(*value);
+      if (one.doc.subset.empty()) continue;
+      value->metric += ":" + one.doc.subset;
+      values.push_back(*std::move(value));
     }
   }
-  return scores;
+  return values;
+}
+
+// The mean over the instances of a subset, or of all for "".
+std::optional<double> Task::Impl::Chance(const std::string& metric, const std::string& subset) const {
+  const bool guessed = metric == "acc" || metric == "acc_norm" || metric == "acc_bytes";
+  const auto found = chance.find(subset);
+  if (!guessed || found == chance.end()) return std::nullopt;
+  return found->second.first / found->second.second;
+}
+
+MetricResult Task::Impl::Result(const MetricSpec& metric, const std::string& name,
+                                std::span<const MetricValue> values) const {
+  MetricResult result;
+  result.metric = name;
+  result.value = AggregateValues(metric.aggregation, values);
+  result.standard_error = StandardError(metric.aggregation, values);
+  result.count = static_cast<int64_t>(values.size());
+  result.higher_is_better = metric.higher_is_better;
+  return result;
 }
 
 std::vector<MetricResult> Task::Aggregate(std::span<const std::vector<MetricValue>> scored) const {
-  std::vector<std::string> names;  // in the order of the task file, filters in theirs
-  for (const MetricSpec& metric : spec().metrics) {
-    if (metric.metric == "exact_match" && spec().output_type == OutputType::kGenerateUntil && !spec().filters.empty()) {
-      for (const FilterSpec& filter : spec().filters) names.push_back(metric.metric + "," + filter.name);
-    } else {
-      names.push_back(metric.metric);
-    }
-  }
-  double chance = 0;
-  for (const Rendered& r : impl_->rendered) {
-    if (!r.choices.empty()) chance += 1.0 / static_cast<double>(r.choices.size());
+  std::map<std::string, std::vector<MetricValue>> values;
+  for (const std::vector<MetricValue>& instance : scored) {
+    for (const MetricValue& value : instance) values[value.metric].push_back(value);
   }
   std::vector<MetricResult> results;
-  for (const std::string& name : names) {
-    std::vector<MetricValue> values;
-    for (const auto& scores : scored) {
-      for (const MetricValue& value : scores) {
-        if (value.metric == name) values.push_back(value);
+  for (const FilterSpec& filter : impl_->spec.filters) {
+    for (const MetricSpec& metric : impl_->spec.metrics) {
+      const std::string name = MetricName(metric, filter);
+      if (!values.contains(name)) continue;
+      MetricResult all = impl_->Result(metric, name, values[name]);
+      all.chance = impl_->Chance(metric.metric, "");
+      std::vector<MetricResult> subsets;
+      std::vector<PartResult> parts;
+      double chances = 0;
+      for (auto part = values.lower_bound(name + ":"); part != values.end(); ++part) {
+        if (!part->first.starts_with(name + ":")) break;
+        subsets.push_back(impl_->Result(metric, part->first, part->second));
+        subsets.back().chance = impl_->Chance(metric.metric, part->first.substr(name.size() + 1));
+        chances += subsets.back().chance.value_or(0);
+        parts.push_back({subsets.back().value, subsets.back().standard_error, subsets.back().count});
       }
-    }
-    results.push_back(AggregateMetric(name, values));
-    if (name.starts_with("acc") && spec().output_type == OutputType::kMultipleChoice) {
-      results.back().chance = chance / static_cast<double>(impl_->rendered.size());
+      if (parts.size() < 2 || metric.aggregation != "mean") {
+        results.push_back(std::move(all));
+        continue;
+      }
+      all.standard_error = MicroAverage(parts).standard_error;
+      const PartResult plain = MacroAverage(parts);
+      MetricResult macro = all;
+      macro.metric = name + "_macro";
+      macro.value = plain.value;
+      macro.standard_error = plain.standard_error;
+      if (macro.chance) macro.chance = chances / static_cast<double>(parts.size());
+      results.push_back(std::move(all));
+      results.push_back(std::move(macro));
+      std::move(subsets.begin(), subsets.end(), std::back_inserter(results));
     }
   }
   return results;
 }
 
-Json Task::SampleRecord(size_t i, const EvalResponse& response) const {
-  const Rendered& r = impl_->rendered[i];
-  Json record = {{"document", instance(i).document}, {"target", r.target}};
-  Json requests = Json::array();
-  for (const EvalRequest& request : instance(i).requests) {
+json Task::SampleRecord(size_t i, const EvalResponse& response) const {
+  const std::vector<MetricValue> values = Score(i, response);
+  const Loaded& one = impl_->loaded[i];
+  // A stop in the middle of a character leaves bytes that JSON does not take.
+  const auto readable = [](const std::string& text) { return ReadableText(text, text.size() * 3); };
+  json record = {{"task", impl_->spec.name}, {"doc_id", one.instance.document}, {"doc", one.doc.record}};
+  if (!one.instance.subset.empty()) record["subset"] = one.instance.subset;
+  if (!one.targets.empty()) record["target"] = one.targets.size() == 1 ? json(one.targets[0]) : json(one.targets);
+  json requests = json::array();
+  for (const EvalRequest& request : one.instance.requests) {
     requests.push_back({{"context", request.context}, {"continuation", request.continuation}});
   }
   record["requests"] = std::move(requests);
-  for (const FilterSpec& filter : spec().filters) record["filtered"][filter.name] = ApplyFilter(filter, response.text);
-  for (const MetricValue& value : Score(i, response)) record["metrics"][value.metric] = value.value;
+  if (impl_->spec.output_type == OutputType::kGenerateUntil) {
+    record["response"] = readable(response.text);
+    json answers = json::object();
+    for (const AnswerFilter& filter : impl_->filters) answers[filter.name()] = readable(filter.Apply(response.text));
+    record["filtered"] = std::move(answers);
+  }
+  if (!response.log_likelihoods.empty()) {
+    record["log_likelihoods"] = response.log_likelihoods;
+    record["is_greedy"] = response.is_greedy;
+  }
+  json metrics = json::object();
+  for (const MetricValue& value : values) {
+    if (value.metric.find(':') != std::string::npos) continue;
+    metrics[value.metric] = value.weight == 1 ? json(value.value) : json({value.value, value.weight});
+  }
+  record["metrics"] = std::move(metrics);
   return record;
 }
+
+const std::string& Task::DataSha256() const { return impl_->data_sha256; }
 
 }  // namespace gateskip

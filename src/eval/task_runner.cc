@@ -79,15 +79,36 @@ class Runner {
     });
   }
 
+  // A generation, and the log-likelihoods of what else may follow its prompt: in the same rows, where the prompt is not
+  // cut to leave room for the generation.
   void Generate(const std::shared_ptr<Pending>& pending) {
     const TaskSpec& spec = task_.spec();
+    const std::vector<EvalRequest>& requests = RequestsOf(*pending);
     const auto max_tokens = static_cast<size_t>(spec.max_gen_toks);
     SequenceRequest request =
-        NewRequest(EncodeContext(*model_.tokenizer, RequestsOf(*pending)[0].context, max_length_, max_tokens));
+        NewRequest(EncodeContext(*model_.tokenizer, requests[0].context, max_length_, max_tokens));
     request.max_tokens = spec.max_gen_toks;
     request.stop = spec.until;
-    Submit(pending, std::move(request),
-           [pending](const SequenceResult& result) { pending->result.response.text = result.text; });
+    Reserve(requests.size() - 1, pending.get());
+    std::vector<size_t> members;
+    pending->open = 1;  // until all are submitted
+    for (size_t i = 1; i < requests.size(); ++i) {
+      EncodedPair pair = EncodePair(*model_.tokenizer, requests[i].context, requests[i].continuation, max_length_);
+      if (pair.context == request.prompt) {
+        members.push_back(i - 1);
+        request.continuations.push_back(std::move(pair.continuation));
+        continue;
+      }
+      SequenceRequest own = NewRequest(std::move(pair.context));
+      own.continuations = {std::move(pair.continuation)};
+      Submit(pending, std::move(own),
+             [pending, i](const SequenceResult& result) { Sum(result.continuations[0], i - 1, pending.get()); });
+    }
+    Submit(pending, std::move(request), [pending, members](const SequenceResult& result) {
+      pending->result.response.text = result.text;
+      for (size_t c = 0; c < members.size(); ++c) Sum(result.continuations[c], members[c], pending.get());
+    });
+    --pending->open;
   }
 
   // Log-likelihoods of (context, continuation) pairs; those with the same context share its rows.

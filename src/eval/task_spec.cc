@@ -1,281 +1,321 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "eval/task_spec.h"
 
-#include <toml++/toml.h>
-
-#include <limits>
-#include <optional>
-#include <sstream>
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/nearest_name.h"
+#include "eval/answer_filter.h"
 #include "eval/builtin_tasks.h"
+#include "eval/doc_template.h"
 #include "eval/metrics.h"
-#include "eval/process_docs.h"
+#include "eval/text_match.h"
+#include "eval/toml_reader.h"
 #include "io/hub_directory.h"
+#include "io/toml_text.h"
+#include "text/utf8.h"
 
 namespace gateskip {
 namespace {
 
 constexpr size_t kMaxTaskBytes = size_t{1} << 20;
+constexpr int kMaxFewshot = 1000;
+constexpr int kMaxGeneratedTokens = 1 << 20;
+constexpr int kMaxGroup = 1 << 20;
 
-// A table whose keys must all be asked for.
-class Section {
- public:
-  Section(const toml::table& table, std::string origin, std::string name)
-      : table_(table), origin_(std::move(origin)), name_(std::move(name)) {}
-
-  std::string String(const char* key, const std::string& fallback) {
-    const toml::node* node = Find(key);
-    return node == nullptr ? fallback : Word(*node, key);
-  }
-  std::string RequiredString(const char* key) {
-    const toml::node* node = Find(key);
-    if (node == nullptr) Refuse(table_, key, "a value", "none");
-    return Word(*node, key);
-  }
-  int Int(const char* key, int fallback, int low, int high) {
-    const toml::node* node = Find(key);
-    if (node == nullptr) return fallback;
-    const auto value = node->value_exact<int64_t>();
-    if (!value || *value < low || *value > high)
-      Refuse(*node, key, fmt::format("a whole number in [{}, {}]", low, high), Shown(*node));
-    return static_cast<int>(*value);
-  }
-  bool Bool(const char* key, bool fallback) {
-    const toml::node* node = Find(key);
-    if (node == nullptr) return fallback;
-    const auto value = node->value_exact<bool>();
-    if (!value) Refuse(*node, key, "true or false", Shown(*node));
-    return *value;
-  }
-  // One string or a list of them.
-  std::vector<std::string> Strings(const char* key) {
-    const toml::node* node = Find(key);
-    std::vector<std::string> words;
-    if (node == nullptr) return words;
-    if (const toml::array* array = node->as_array()) {
-      for (const toml::node& element : *array) words.push_back(Word(element, key));
-      return words;
-    }
-    words.push_back(Word(*node, key));
-    return words;
-  }
-  std::optional<Section> Table(const char* key) {
-    const toml::node* node = Find(key);
-    if (node == nullptr) return std::nullopt;
-    if (const toml::table* table = node->as_table()) return Section(*table, origin_, Name(key));
-    Refuse(*node, key, "a table", Shown(*node));
-  }
-  std::vector<Section> Tables(const char* key) {
-    const toml::node* node = Find(key);
-    std::vector<Section> sections;
-    if (node == nullptr) return sections;
-    const toml::array* array = node->as_array();
-    if (array == nullptr) Refuse(*node, key, "a list of tables", Shown(*node));
-    for (const toml::node& element : *array) {
-      const toml::table* table = element.as_table();
-      if (table == nullptr) Refuse(element, key, "a list of tables", Shown(element));
-      sections.emplace_back(*table, origin_, Name(key));
-    }
-    return sections;
-  }
-  // The value of `key` among named ones.
-  template <typename Enum, size_t n>
-  Enum Choice(const char* key, const std::pair<Enum, const char*> (&known)[n], std::optional<Enum> fallback) {
-    const toml::node* node = Find(key);
-    if (node == nullptr) {
-      if (fallback) return *fallback;
-      Refuse(table_, key, "a value", "none");
-    }
-    const std::string word = Word(*node, key);
-    std::vector<std::string> names;
-    for (const auto& [value, name] : known) {
-      if (word == name) return value;
-      names.emplace_back(name);
-    }
-    const std::string nearest = NearestName(names, word);
-    Refuse(*node, key, fmt::format("one of {}", fmt::join(names, ", ")),
-           nearest.empty() ? fmt::format("'{}'", word) : fmt::format("'{}' (did you mean '{}'?)", word, nearest));
-  }
-  [[noreturn]] void Refuse(const char* key, const std::string& expected, const std::string& found) const {
-    const toml::node* node = table_.get(key);
-    Refuse(node != nullptr ? *node : table_, key, expected, found);
-  }
-  // After the last key has been asked for.
-  void Finish() const {
-    for (const auto& [key, node] : table_) {
-      const std::string word(key.str());
-      if (std::find(asked_.begin(), asked_.end(), word) != asked_.end()) continue;
-      const std::string nearest = NearestName(asked_, word);
-      Fail(ErrorCode::kInvalidArgument, "[{}:{}] {}: expected a known key, found '{}'; {}", origin_,
-           key.source().begin.line, name_, word.substr(0, 64),
-           nearest.empty() ? std::string("docs/eval_tasks.md lists them") : fmt::format("did you mean '{}'?", nearest));
-    }
-  }
-
- private:
-  const toml::node* Find(const char* key) {
-    asked_.emplace_back(key);
-    return table_.get(key);
-  }
-  std::string Name(const char* key) const { return name_ == "task" ? key : fmt::format("{}.{}", name_, key); }
-  static std::string Shown(const toml::node& node) {
-    std::ostringstream out;
-    out << node.type();
-    return out.str();
-  }
-  std::string Word(const toml::node& node, const char* key) const {
-    if (const auto value = node.value_exact<std::string>()) return *value;
-    Refuse(node, key, "a string", Shown(node));
-  }
-  [[noreturn]] void Refuse(const toml::node& node, const char* key, const std::string& expected,
-                           const std::string& found) const {
-    Fail(ErrorCode::kInvalidArgument, "[{}:{}] {}: expected {}, found {}; correct the task file", origin_,
-         node.source().begin.line, Name(key), expected, found);
-  }
-
-  const toml::table& table_;
-  std::string origin_;
-  std::string name_;
-  std::vector<std::string> asked_;
+const std::vector<std::pair<std::string, OutputType>> kOutputTypes = {
+    {"loglikelihood", OutputType::kLoglikelihood},
+    {"loglikelihood_rolling", OutputType::kLoglikelihoodRolling},
+    {"multiple_choice", OutputType::kMultipleChoice},
+    {"generate_until", OutputType::kGenerateUntil},
+};
+const std::vector<std::pair<std::string, DataSpec::Format>> kFormats = {
+    {"jsonl", DataSpec::Format::kJsonl}, {"json", DataSpec::Format::kJson}, {"csv", DataSpec::Format::kCsv},
+    {"lines", DataSpec::Format::kLines}, {"text", DataSpec::Format::kText},
+};
+const std::vector<std::pair<std::string, ProcessDocs>> kProcessDocs = {
+    {"arc", ProcessDocs::kArc},
+    {"hellaswag", ProcessDocs::kHellaswag},
+    {"squad", ProcessDocs::kSquad},
+    {"wikitext", ProcessDocs::kWikitext},
+};
+const std::vector<std::pair<std::string, FewshotSampler>> kSamplers = {
+    {"default", FewshotSampler::kDefault},
+    {"first_n", FewshotSampler::kFirstN},
+};
+const std::vector<std::pair<std::string, FilterStep::Kind>> kFilterSteps = {
+    {"regex", FilterStep::Kind::kRegex},
+    {"take_first", FilterStep::Kind::kTakeFirst},
+    {"remove_whitespace", FilterStep::Kind::kRemoveWhitespace},
+    {"lowercase", FilterStep::Kind::kLowercase},
+    {"uppercase", FilterStep::Kind::kUppercase},
+    {"map", FilterStep::Kind::kMap},
 };
 
-constexpr std::pair<OutputType, const char*> kOutputTypes[] = {
-    {OutputType::kLoglikelihood, "loglikelihood"},
-    {OutputType::kLoglikelihoodRolling, "loglikelihood_rolling"},
-    {OutputType::kMultipleChoice, "multiple_choice"},
-    {OutputType::kGenerateUntil, "generate_until"}};
-constexpr std::pair<FilterKind, const char*> kFilterKinds[] = {{FilterKind::kRegex, "regex"},
-                                                               {FilterKind::kTakeFirst, "take_first"},
-                                                               {FilterKind::kRemoveWhitespace, "remove_whitespace"},
-                                                               {FilterKind::kLowercase, "lowercase"}};
-constexpr std::pair<DataFormat, const char*> kDataFormats[] = {{DataFormat::kJsonl, "jsonl"},
-                                                               {DataFormat::kJson, "json"},
-                                                               {DataFormat::kCsv, "csv"},
-                                                               {DataFormat::kLines, "lines"},
-                                                               {DataFormat::kText, "text"}};
-
-FilterSpec ReadFilter(Section& section) {
-  FilterSpec filter;
-  filter.name = section.RequiredString("name");
-  for (Section& step : section.Tables("filter")) {
-    FilterStep read;
-    read.kind = step.Choice("function", kFilterKinds, std::optional<FilterKind>());
-    read.pattern = step.String("regex_pattern", R"(#### (\-?[0-9\.\,]+))");
-    read.group_select = step.Int("group_select", 0, -1000, 1000);
-    read.fallback = step.String("fallback", "[invalid]");
-    step.Finish();
-    filter.steps.push_back(std::move(read));
-  }
-  section.Finish();
-  return filter;
+[[noreturn]] void FailMissing(TomlReader& reader, const char* key, std::string_view expected) {
+  Fail(ErrorCode::kInvalidArgument, "[{}] {}: expected {}, found nothing; add the key", reader.Where(key),
+       reader.Name(key), expected);
 }
 
-MetricSpec ReadMetric(Section& section, OutputType output) {
-  MetricSpec metric;
-  metric.metric = section.RequiredString("metric");
-  const std::vector<std::string> known = MetricNames(output);
-  if (std::find(known.begin(), known.end(), metric.metric) == known.end()) {
-    section.Refuse("metric", fmt::format("one of {}", fmt::join(known, ", ")), fmt::format("'{}'", metric.metric));
+// Names of files reach the file system below the directory a user names, and nowhere else.
+void CheckFileNames(TomlReader& reader, const char* key, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const bool climbs = name.starts_with('/') || name.starts_with("../") || name.find("/../") != std::string::npos ||
+                        name.ends_with("/..") || name == ".." || name.find('\0') != std::string::npos;
+    const auto star = name.find('*');
+    const bool plain_star = star == std::string::npos || (name.find('*', star + 1) == std::string::npos &&
+                                                          name.find('/', star) == std::string::npos);
+    if (!name.empty() && !climbs && plain_star) continue;
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] {}: expected names below the data directory, with one * in the last part at most, found '{}'; correct "
+         "it",
+         reader.Where(key), reader.Name(key), ReadableText(name, 64));
   }
-  metric.ignore_case = section.Bool("ignore_case", false);
-  metric.ignore_punctuation = section.Bool("ignore_punctuation", false);
-  metric.regexes_to_ignore = section.Strings("regexes_to_ignore");
-  section.Finish();
-  return metric;
 }
 
-DataSpec ReadData(Section& section) {
+DataSpec ReadData(const toml::table& table, const std::string& origin) {
+  TomlReader reader(table, origin, "data.");
   DataSpec data;
-  data.format = section.Choice("format", kDataFormats, std::optional(DataFormat::kJsonl));
-  data.files = section.Strings("files");
-  data.fewshot_files = section.Strings("fewshot_files");
-  data.labels_file = section.String("labels_file", "");
-  data.answers_file = section.String("answers_file", "");
-  data.columns = section.Strings("columns");
-  data.required = section.Strings("required");
-  data.record_lines = section.Int("record_lines", 1, 1, 1000);
-  data.process = section.String("process", "");
-  const std::vector<std::string> known = ProcessNames();
-  if (!data.process.empty() && std::find(known.begin(), known.end(), data.process) == known.end()) {
-    section.Refuse("process", fmt::format("one of {}", fmt::join(known, ", ")), fmt::format("'{}'", data.process));
+  std::vector<std::string> formats;
+  reader.ReadList("format", &formats);
+  if (formats.empty()) FailMissing(reader, "format", "one or more of jsonl, json, csv, lines, text");
+  data.formats.clear();
+  for (const std::string& format : formats) data.formats.push_back(reader.Choose(format, "format", kFormats));
+  reader.ReadList("files", &data.files);
+  reader.ReadList("fewshot_files", &data.fewshot_files);
+  reader.ReadList("subsets", &data.subsets);
+  reader.ReadList("records", &data.records);
+  reader.ReadList("columns", &data.columns);
+  reader.Read("labels", &data.labels);
+  reader.Read("labels_key", &data.labels_key);
+  reader.Finish();
+  if (data.files.empty()) FailMissing(reader, "files", "the names a data file may have");
+  CheckFileNames(reader, "files", data.files);
+  CheckFileNames(reader, "fewshot_files", data.fewshot_files);
+  if (reader.Has("labels")) CheckFileNames(reader, "labels", {data.labels});
+  for (const DataSpec::Format format : data.formats) {
+    const bool needs_columns = format == DataSpec::Format::kCsv || format == DataSpec::Format::kLines;
+    if (needs_columns && data.columns.empty()) FailMissing(reader, "columns", "the names of the columns");
   }
-  section.Finish();
+  std::vector<std::string> sorted = data.columns;
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
+    Fail(ErrorCode::kInvalidArgument, "[{}] data.columns: expected every name once, found '{}' twice; rename one",
+         reader.Where("columns"), ReadableText(*twice, 64));
+  }
   return data;
 }
 
-TaskSpec ReadTask(Section& task) {
-  TaskSpec spec;
-  spec.name = task.RequiredString("task");
-  if (spec.name.empty() || spec.name.find_first_of("/\\\n") != std::string::npos) {
-    task.Refuse("task", "a name without slashes", fmt::format("'{}'", spec.name));
+FilterSpec ReadFilter(const toml::table& table, const std::string& origin) {
+  TomlReader reader(table, origin, "filter_list.");
+  FilterSpec filter;
+  reader.Read("name", &filter.name);
+  const bool plain = !filter.name.empty() && filter.name.find_first_of(",:") == std::string::npos;
+  if (!plain) FailMissing(reader, "name", "a name for the filter, without commas and colons");
+  for (const toml::table* step_table : reader.Tables("filter")) {
+    TomlReader step_reader(*step_table, origin, "filter_list.filter.");
+    FilterStep step;
+    if (!step_reader.Has("function")) FailMissing(step_reader, "function", "the name of a filter");
+    step_reader.ReadChoice("function", kFilterSteps, &step.kind);
+    if (step.kind == FilterStep::Kind::kRegex) {
+      step_reader.Read("regex_pattern", &step.regex_pattern);
+      step_reader.Read("group_select", -kMaxGroup, kMaxGroup, &step.group_select);
+      step_reader.Read("fallback", &step.fallback);
+      CompilePattern(step.regex_pattern, step_reader.Where("regex_pattern"), step_reader.Name("regex_pattern"));
+    }
+    if (step.kind == FilterStep::Kind::kMap) {
+      step_reader.Read("mapping_dict", &step.mapping_dict);
+      step_reader.Read("default_value", &step.default_value);
+    }
+    step_reader.Finish();
+    filter.steps.push_back(step);
   }
-  spec.output_type = task.Choice("output_type", kOutputTypes, std::optional<OutputType>());
-  spec.doc_to_text = task.String("doc_to_text", "");
-  spec.doc_to_target = task.RequiredString("doc_to_target");
-  spec.doc_to_choice = task.Strings("doc_to_choice");
-  spec.multiple_inputs = task.Bool("multiple_inputs", false);
-  spec.continuation = task.String("continuation", "");
-  spec.description = task.String("description", "");
-  spec.target_delimiter = task.String("target_delimiter", " ");
-  spec.fewshot_delimiter = task.String("fewshot_delimiter", "\n\n");
-  spec.num_fewshot = task.Int("num_fewshot", 0, 0, 100);
-  if (auto fewshot = task.Table("fewshot_config")) {
-    constexpr std::pair<bool, const char*> kSamplers[] = {{false, "default"}, {true, "first_n"}};
-    spec.fewshot_first = fewshot->Choice("sampler", kSamplers, std::optional(false));
-    fewshot->Finish();
+  reader.Finish();
+  return filter;
+}
+
+MetricSpec ReadMetric(const toml::table& table, const std::string& origin, OutputType output_type) {
+  TomlReader reader(table, origin, "metric_list.");
+  MetricSpec metric;
+  reader.Read("metric", &metric.metric);
+  const MetricKind* kind = FindMetric(metric.metric);
+  if (kind == nullptr) reader.FailUnknown("metric", metric.metric, MetricNames());
+  if (std::find(kind->output_types.begin(), kind->output_types.end(), output_type) == kind->output_types.end()) {
+    Fail(ErrorCode::kInvalidArgument, "[{}] metric_list.metric: expected one that {} has, found {}; choose another",
+         reader.Where("metric"), OutputTypeName(output_type), metric.metric);
   }
-  if (auto generation = task.Table("generation_kwargs")) {
-    spec.until = generation->Strings("until");
-    spec.max_gen_toks = generation->Int("max_gen_toks", 256, 1, 1 << 20);
-    generation->Finish();
+  metric.aggregation = kind->aggregation;
+  metric.higher_is_better = kind->higher_is_better;
+  reader.Read("aggregation", &metric.aggregation);
+  const std::vector<std::string> aggregations = AggregationNames();
+  if (std::find(aggregations.begin(), aggregations.end(), metric.aggregation) == aggregations.end()) {
+    reader.FailUnknown("aggregation", metric.aggregation, aggregations);
   }
-  for (Section& filter : task.Tables("filter_list")) spec.filters.push_back(ReadFilter(filter));
-  for (Section& metric : task.Tables("metric_list")) spec.metrics.push_back(ReadMetric(metric, spec.output_type));
-  if (auto metadata = task.Table("metadata")) {
-    spec.version = metadata->String("version", "0");
-    metadata->Finish();
+  reader.Read("higher_is_better", &metric.higher_is_better);
+  if (metric.metric == "exact_match") {
+    reader.Read("ignore_case", &metric.ignore_case);
+    reader.Read("ignore_punctuation", &metric.ignore_punctuation);
+    reader.Read("ignore_numbers", &metric.ignore_numbers);
+    reader.ReadList("regexes_to_ignore", &metric.regexes_to_ignore);
+    for (const std::string& pattern : metric.regexes_to_ignore) {
+      CompilePattern(pattern, reader.Where("regexes_to_ignore"), "metric_list.regexes_to_ignore");
+    }
   }
-  if (auto data = task.Table("data")) spec.data = ReadData(*data);
-  task.Finish();
-  if (spec.metrics.empty()) task.Refuse("metric_list", "at least one metric", "none");
-  if (spec.output_type == OutputType::kMultipleChoice && spec.doc_to_choice.empty()) {
-    task.Refuse("doc_to_choice", "choices for multiple_choice", "none");
+  reader.Finish();
+  return metric;
+}
+
+void ReadGeneration(TomlReader& root, const std::string& origin, TaskSpec* spec) {
+  const toml::table* table = root.Table("generation_kwargs");
+  if (table == nullptr) return;
+  TomlReader reader(*table, origin, "generation_kwargs.");
+  reader.ReadList("until", &spec->until);
+  reader.Read("max_gen_toks", 1, kMaxGeneratedTokens, &spec->max_gen_toks);
+  bool do_sample = false;
+  double temperature = 0;
+  reader.Read("do_sample", &do_sample);
+  reader.Read("temperature", &temperature);
+  reader.Finish();
+  for (const std::string& stop : spec->until) {
+    if (stop.empty()) FailMissing(reader, "until", "texts that are not empty");
   }
-  return spec;
+  if (do_sample || temperature != 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] generation_kwargs: expected greedy decoding, found sampling; set do_sample = false, temperature = 0",
+         reader.Where(do_sample ? "do_sample" : "temperature"));
+  }
+}
+
+void ReadTemplates(TomlReader& root, TaskSpec* spec) {
+  const auto read = [&](const char* key, std::string* text, DocTemplate::Kind kind) {
+    root.Read(key, text);
+    if (!text->empty()) DocTemplate(*text, kind, root.Where(key), key);  // throws where it does not parse
+  };
+  read("description", &spec->description, DocTemplate::Kind::kText);
+  read("doc_to_text", &spec->doc_to_text, DocTemplate::Kind::kText);
+  read("doc_to_target", &spec->doc_to_target, DocTemplate::Kind::kText);
+  read("doc_to_counted", &spec->doc_to_counted, DocTemplate::Kind::kText);
+  read("doc_to_references", &spec->doc_to_references, DocTemplate::Kind::kList);
+  std::vector<std::string> choices;
+  root.ReadList("doc_to_choice", &choices);
+  if (root.IsArray("doc_to_choice")) {
+    for (const std::string& choice : choices) {
+      if (choice.find("{{") == std::string::npos) continue;
+      Fail(ErrorCode::kInvalidArgument,
+           "[{}] doc_to_choice: expected plain texts in a list, found '{}'; write one expression, \"{{{{ [a, b] }}}}\"",
+           root.Where("doc_to_choice"), ReadableText(choice, 64));
+    }
+    spec->choices = choices;
+  } else {
+    read("doc_to_choice", &spec->doc_to_choice, DocTemplate::Kind::kList);
+  }
+}
+
+void CheckWhole(TomlReader& root, const TaskSpec& spec) {
+  if (spec.name.empty()) FailMissing(root, "task", "the name of the task");
+  if (spec.doc_to_target.empty()) FailMissing(root, "doc_to_target", "a column or a template");
+  const bool has_choices = !spec.choices.empty() || !spec.doc_to_choice.empty();
+  if (spec.output_type == OutputType::kMultipleChoice && !has_choices) {
+    FailMissing(root, "doc_to_choice", "a list, a column or a template");
+  }
+  if (spec.metrics.empty()) FailMissing(root, "metric_list", "one metric or more");
+  const bool rolling = spec.output_type == OutputType::kLoglikelihoodRolling;
+  if (rolling && spec.num_fewshot > 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[{}] num_fewshot: expected 0 for loglikelihood_rolling, which has no prompt, found {}; leave it out",
+         root.Where("num_fewshot"), spec.num_fewshot);
+  }
+  if (!rolling && spec.doc_to_text.empty()) FailMissing(root, "doc_to_text", "a column or a template");
+}
+
+// Keys of the harness that change nothing here.
+void SkipHarmless(TomlReader& root) {
+  for (const char* key : {"should_decontaminate", "doc_to_decontamination_query", "tag", "task_alias"}) root.Has(key);
+  int repeats = 1;
+  root.Read("repeats", 1, 1, &repeats);
 }
 
 }  // namespace
 
-TaskSpec ParseTask(std::string_view text, const std::string& origin) {
-  try {
-    const toml::table table = toml::parse(text, origin);
-    Section section(table, origin, "task");
-    return ReadTask(section);
-  } catch (const toml::parse_error& error) {
-    Fail(ErrorCode::kCorruptData, "[{}:{}] task file: expected TOML, found: {}; correct the file", origin,
-         error.source().begin.line, error.description());
+std::string_view OutputTypeName(OutputType type) {
+  for (const auto& [name, value] : kOutputTypes) {
+    if (value == type) return name;
   }
+  GS_CHECK(false);
+}
+
+TaskSpec ParseTask(std::string_view text, const std::string& origin) {
+  if (text.size() > kMaxTaskBytes) {
+    Fail(ErrorCode::kLimitExceeded, "[{}] size: expected at most {} bytes, found {}; shorten the file", origin,
+         kMaxTaskBytes, text.size());
+  }
+  CheckTomlText(text, origin);
+  toml::table table;
+  try {
+    table = toml::parse(text);
+  } catch (const toml::parse_error& e) {
+    Fail(ErrorCode::kInvalidArgument, "[{}:{}] syntax: expected TOML, found: {}; correct the line", origin,
+         e.source().begin.line, ReadableText(e.description(), 200));
+  }
+  TomlReader root(table, origin, "");
+  TaskSpec spec;
+  spec.origin = origin;
+  root.Read("task", &spec.name);
+  if (!root.Has("output_type")) {
+    FailMissing(root, "output_type", "loglikelihood, loglikelihood_rolling, multiple_choice or generate_until");
+  }
+  root.ReadChoice("output_type", kOutputTypes, &spec.output_type);
+  root.ReadChoice("process_docs", kProcessDocs, &spec.process_docs);
+  ReadTemplates(root, &spec);
+  root.Read("num_fewshot", 0, kMaxFewshot, &spec.num_fewshot);
+  root.Read("fewshot_delimiter", &spec.fewshot_delimiter);
+  root.Read("target_delimiter", &spec.target_delimiter);
+  if (const toml::table* fewshot = root.Table("fewshot_config"); fewshot != nullptr) {
+    TomlReader reader(*fewshot, origin, "fewshot_config.");
+    reader.ReadChoice("sampler", kSamplers, &spec.fewshot_sampler);
+    reader.Read("exclude_document", &spec.fewshot_excludes_document);
+    reader.Finish();
+  }
+  ReadGeneration(root, origin, &spec);
+  for (const toml::table* filter : root.Tables("filter_list")) spec.filters.push_back(ReadFilter(*filter, origin));
+  if (spec.filters.empty()) spec.filters.push_back({.name = "none", .steps = {}});
+  for (const toml::table* metric : root.Tables("metric_list")) {
+    spec.metrics.push_back(ReadMetric(*metric, origin, spec.output_type));
+  }
+  if (const toml::table* metadata = root.Table("metadata"); metadata != nullptr) {
+    TomlReader reader(*metadata, origin, "metadata.");
+    reader.ReadWord("version", &spec.version);
+    reader.Finish();
+  }
+  SkipHarmless(root);
+  if (const toml::table* data = root.Table("data"); data != nullptr) spec.data = ReadData(*data, origin);
+  root.Finish();
+  CheckWhole(root, spec);
+  return spec;
 }
 
 TaskSpec ReadTaskFile(const std::string& path) { return ParseTask(ReadTextFile(path, kMaxTaskBytes), path); }
 
 std::vector<std::string> BuiltinTaskNames() {
   std::vector<std::string> names;
-  for (const BuiltinTaskText& task : BuiltinTaskTexts()) names.emplace_back(task.name);
+  for (const BuiltinTaskFile& file : BuiltinTaskFiles()) names.emplace_back(file.name);
+  std::sort(names.begin(), names.end());
   return names;
 }
 
-TaskSpec BuiltinTask(std::string_view name) {
-  for (const BuiltinTaskText& task : BuiltinTaskTexts()) {
-    if (task.name == name) return ParseTask(task.text, std::string(task.name));
+std::string_view BuiltinTaskText(std::string_view name) {
+  for (const BuiltinTaskFile& file : BuiltinTaskFiles()) {
+    if (file.name == name) return file.text;
   }
   const std::vector<std::string> names = BuiltinTaskNames();
   const std::string nearest = NearestName(names, name);
-  Fail(ErrorCode::kNotFound, "[eval] task: expected one of {}, found '{}'; {}", fmt::join(names, ", "), name,
-       nearest.empty() ? std::string("or give a file of your own with --task-file")
+  Fail(ErrorCode::kNotFound, "[task] name: expected one of the built-in tasks, found '{}'; {}", ReadableText(name, 64),
+       nearest.empty() ? fmt::format("they are {}", fmt::join(names, ", "))
                        : fmt::format("did you mean '{}'?", nearest));
+}
+
+TaskSpec BuiltinTask(std::string_view name) {
+  return ParseTask(BuiltinTaskText(name), fmt::format("built-in task {}", name));
 }
 
 }  // namespace gateskip

@@ -12,8 +12,14 @@
 
 namespace gateskip::jinja {
 
+// What a name, attribute or item that is not there stands for.
+enum class Missing : uint8_t {
+  kUndefined,  // jinja2's Undefined: prints as nothing, is false
+  kError,      // jinja2's StrictUndefined: any use but `is defined` and `default` throws and names it
+};
+
 std::string RenderTemplate(const Template& tmpl, const std::vector<std::pair<std::string, Value>>& variables,
-                           Budget* budget);
+                           Budget* budget, Missing missing = Missing::kUndefined);
 
 // Evaluated arguments of a filter, test, method or function call.
 struct Arguments {

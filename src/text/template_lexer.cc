@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lexer. Whitespace rules after jinja2/lexer.py (3.1): a tag with `-` strips all space on that side; without
-// a mark, `%}` and `#}` swallow one newline, and `{%` and `{#` swallow the blanks between line start and tag.
+// a mark and with Spacing::kTrimmed, `%}` and `#}` swallow one newline, and `{%` and `{#` swallow the blanks between
+// line start and tag.
 #include "text/template_lexer.h"
 
 #include "base/check.h"
@@ -21,7 +22,7 @@ bool IsNameStart(char c) {
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-std::string NormalizeNewlines(const std::string& source) {
+std::string NormalizeNewlines(const std::string& source, Spacing spacing) {
   std::string out;
   out.reserve(source.size());
   for (size_t i = 0; i < source.size(); ++i) {
@@ -32,13 +33,14 @@ std::string NormalizeNewlines(const std::string& source) {
       out += source[i];
     }
   }
-  if (out.ends_with('\n')) out.pop_back();
+  if (spacing == Spacing::kTrimmed && out.ends_with('\n')) out.pop_back();
   return out;
 }
 
 class Lexer {
  public:
-  explicit Lexer(const std::string& source) : text_(NormalizeNewlines(source)) {}
+  Lexer(const std::string& source, Spacing spacing)
+      : text_(NormalizeNewlines(source, spacing)), trims_(spacing == Spacing::kTrimmed) {}
 
   std::vector<Token> Run() {
     while (pos_ < text_.size()) LexData();
@@ -96,7 +98,7 @@ class Lexer {
     const size_t begin = pos_;
     if (sign == '-') {
       while (end > begin && IsBlank(text_[end - 1])) --end;
-    } else if (sign != '+' && is_block) {
+    } else if (trims_ && sign != '+' && is_block) {
       size_t blank = end;
       while (blank > begin && IsBlank(text_[blank - 1]) && text_[blank - 1] != '\n') --blank;
       if (blank > begin ? text_[blank - 1] == '\n' : at_line_start_) end = blank;
@@ -109,7 +111,7 @@ class Lexer {
     at_line_start_ = false;
     if (sign == '-') {
       while (pos_ < text_.size() && IsBlank(text_[pos_])) at_line_start_ = text_[pos_++] == '\n';
-    } else if (sign != '+' && is_block && pos_ < text_.size() && text_[pos_] == '\n') {
+    } else if (trims_ && sign != '+' && is_block && pos_ < text_.size() && text_[pos_] == '\n') {
       ++pos_;
       at_line_start_ = true;
     }
@@ -324,6 +326,7 @@ class Lexer {
   }
 
   std::string text_;
+  bool trims_;
   size_t pos_ = 0;
   bool at_line_start_ = true;
   size_t counted_ = 0;
@@ -334,6 +337,6 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> Tokenize(const std::string& source) { return Lexer(source).Run(); }
+std::vector<Token> Tokenize(const std::string& source, Spacing spacing) { return Lexer(source, spacing).Run(); }
 
 }  // namespace gateskip::jinja

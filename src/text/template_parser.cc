@@ -231,12 +231,12 @@ class Parser : ExpressionParser {
 
 }  // namespace
 
-Template Parse(const std::string& source) {
+Template Parse(const std::string& source, Spacing spacing) {
   if (source.size() > kMaxTemplateBytes) {
     Fail(ErrorCode::kLimitExceeded, "[chat template] size: expected at most {} bytes, found {}; use a simpler template",
          kMaxTemplateBytes, source.size());
   }
-  return Parser(Tokenize(source)).Run();
+  return Parser(Tokenize(source, spacing)).Run();
 }
 
 }  // namespace gateskip::jinja

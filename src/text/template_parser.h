@@ -5,11 +5,12 @@
 #include <string>
 
 #include "text/template_ast.h"
+#include "text/template_lexer.h"
 
 namespace gateskip::jinja {
 
 // Throws Error: kCorruptData (syntax, with line and column), kUnsupported (import, include, extends, ...),
 // kLimitExceeded (nesting, size).
-Template Parse(const std::string& source);
+Template Parse(const std::string& source, Spacing spacing = Spacing::kTrimmed);
 
 }  // namespace gateskip::jinja

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/nearest_name.h"
 #include "io/hub_directory.h"
+#include "io/toml_text.h"
 
 namespace gateskip {
 namespace {
@@ -179,6 +180,7 @@ std::string ValueText(const TrainOption& option) {
 }  // namespace
 
 void ApplyConfigText(std::string_view text, const std::string& origin, const std::vector<TrainOption>& table) {
+  CheckTomlText(text, origin);
   toml::table root;
   try {
     root = toml::parse(text);

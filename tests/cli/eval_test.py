@@ -10,7 +10,7 @@ import cli_case
 TASK = """task = "tiny"
 output_type = "multiple_choice"
 doc_to_text = "in the {{a}}"
-doc_to_choice = ["{{b}}", "{{c}}"]
+doc_to_choice = "{{[b, c]}}"
 doc_to_target = "label"
 metric_list = [{metric = "acc"}]
 """
@@ -53,6 +53,18 @@ class EvalTest(cli_case.CliCase):
         self.assertEqual((self.inputs / "out/samples/gates/tiny@0.2.jsonl").read_text().splitlines(), lines)
         self.assertEqual(again.returncode, 0, again.stderr)
 
+    def test_examples_come_from_where_one_says(self):
+        examples = self.inputs / "examples.jsonl"
+        examples.write_text("".join(json.dumps({"a": "sky", "b": "is", "c": "was", "label": 0}) + "\n" for _ in range(3)))
+        done = self.evaluate("--num-fewshot", "2", "--fewshot", f"tiny={examples}", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = (self.inputs / "out/samples/original/tiny@0.jsonl").read_text().splitlines()
+        samples = [json.loads(line)["sample"] for line in lines if "sample" in line]
+        self.assertEqual(len(samples), 12)
+        for sample in samples:
+            for request in sample["requests"]:
+                self.assertTrue(request["context"].startswith("in the sky is\n\nin the sky is\n\nin the "), request)
+
     def test_the_list_names_tasks_and_papers(self):
         done = self.run_cli("eval", "--list")
         self.assertEqual(done.returncode, 0)
@@ -72,7 +84,11 @@ class EvalTest(cli_case.CliCase):
                 (("--task-file", task, "--policy", "shortgpt", "--budget", "0.2"), cli_case.USAGE, "calibration"),
                 (("--task-file", task, "--shard", "3/2"), cli_case.USAGE, "shard"),
                 (("--task-file", task, "--arm", "x"), cli_case.USAGE, "NAME=POLICY"),
-                (("--task-file", f"{self.inputs}/docs.jsonl={self.inputs}/docs.jsonl"), cli_case.CORRUPT, "TOML")):
+                (("--task-file", task, "--fewshot", "tiny"), cli_case.USAGE, "TASK=PATH"),
+                (("--task-file", task, "--fewshot", "tinny=x"), cli_case.USAGE, "found 'tinny'"),
+                (("--task-file", task, "--num-fewshot", "1", "--fewshot", f"tiny={self.inputs}/absent"),
+                 cli_case.NOT_FOUND, "absent"),
+                (("--task-file", f"{self.inputs}/docs.jsonl={self.inputs}/docs.jsonl"), cli_case.USAGE, "TOML")):
             with self.subTest(words=words):
                 self.assert_refused(status, "eval", "-m", self.llama, *out, *words, says=named)
         self.assertFalse((self.inputs / "out/results.json").exists())

@@ -9,7 +9,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
+#include "eval/answer_filter.h"
 #include "eval/harness_encoding.h"
 #include "eval/task_runner.h"
 #include "io/testing/temp_directory.h"
@@ -100,7 +102,7 @@ TEST_P(EvalGoldenTest, AnswersAsTheHarnessWithTransformersDoes) {
                  scored[result.instance] = task->Score(result.instance, result.response);
                  if (answer.contains("text")) {
                    EXPECT_EQ(result.response.text, answer["text"].get<std::string>()) << result.instance;
-                   EXPECT_EQ(ApplyFilter(task->spec().filters[0], result.response.text),
+                   EXPECT_EQ(AnswerFilter(task->spec().filters[0], "test").Apply(result.response.text),
                              answer["filtered"].get<std::string>());
                    return true;
                  }

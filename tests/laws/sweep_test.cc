@@ -23,7 +23,7 @@ constexpr const char* kTask = R"(
 task = "tiny"
 output_type = "multiple_choice"
 doc_to_text = "in the {{a}}"
-doc_to_choice = ["{{b}}", "{{c}}"]
+doc_to_choice = "{{[b, c]}}"
 doc_to_target = "label"
 metric_list = [{metric = "acc"}]
 )";
