@@ -67,7 +67,7 @@ struct Lane {
   int continuation = -1;   // -1: none, it is the prompt or a choice
   size_t next = 0;         // the first position that has not run
   bool decoding = false;   // the prompt is through and a choice goes on
-  uint64_t last_step = 0;  // that had rows of it
+  uint64_t last_turn = 0;  // when it last had a row, counted in lanes served
 
   bool is_continuation() const { return continuation >= 0; }
   // The last token of a continuation is scored, not run.

@@ -10,9 +10,6 @@ namespace {
 
 constexpr size_t kRowsPerTurn = 64;
 
-// In units of 1 / kPositionsPerRow.
-size_t Cost(size_t position) { return kPositionsPerRow + position; }
-
 }  // namespace
 
 std::vector<size_t> RowDeal::Deal(std::span<const PromptLane> lanes, const RowDealLimits& limits) {
@@ -21,22 +18,23 @@ std::vector<size_t> RowDeal::Deal(std::span<const PromptLane> lanes, const RowDe
   for (size_t i = 0; i < lanes.size(); ++i) {
     if (lanes[i].remaining > 0) keys[lanes[i].key].push_back(i);
   }
-  const size_t max_cost = limits.max_row_costs * kPositionsPerRow;
   size_t dealt = 0;
   size_t cost = 0;
-  while (!keys.empty() && dealt < limits.max_rows) {
+  bool room = true;
+  while (room && !keys.empty()) {
     auto turn = keys.upper_bound(last_key_);
     if (turn == keys.end()) turn = keys.begin();
     const size_t i = turn->second.front();
     const size_t before = dealt;
-    while (dealt < limits.max_rows && dealt - before < kRowsPerTurn && rows[i] < lanes[i].remaining) {
-      const size_t row_cost = Cost(lanes[i].position + rows[i]);
-      if (max_cost > 0 && dealt > 0 && cost + row_cost > max_cost) return rows;
-      cost += row_cost;
+    while (dealt - before < kRowsPerTurn && rows[i] < lanes[i].remaining) {
+      const size_t with_it = cost + RowCost(lanes[i].position + rows[i]);
+      room = dealt < limits.max_rows && (limits.max_cost == 0 || dealt == 0 || with_it <= limits.max_cost);
+      if (!room) break;
+      cost = with_it;
       ++rows[i];
       ++dealt;
     }
-    last_key_ = turn->first;
+    if (dealt > before) last_key_ = turn->first;
     if (rows[i] == lanes[i].remaining) turn->second.pop_front();
     if (turn->second.empty()) keys.erase(turn);
   }

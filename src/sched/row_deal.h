@@ -19,12 +19,14 @@ struct PromptLane {
 };
 
 struct RowDealLimits {
-  size_t max_rows = 0;       // in all
-  size_t max_row_costs = 0;  // in all, in rows at the beginning of a prompt, though one row always fits; 0: any
+  size_t max_rows = 0;  // in all
+  size_t max_cost = 0;  // in all, of RowCost, though one row always fits; 0: any
 };
 
-// A row at this position costs as much as two at position 0, since it attends to as many more.
-inline constexpr size_t kPositionsPerRow = 2048;
+// What a row costs: it attends to all before it, which takes the time of one more row for so many positions (measured
+// on SmolLM2-135M). In units of a row at position 0 over kRowCostUnit.
+inline constexpr size_t kRowCostUnit = 1024;
+constexpr size_t RowCost(size_t position) { return kRowCostUnit + position; }
 
 class RowDeal {
  public:

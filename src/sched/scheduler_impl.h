@@ -87,6 +87,7 @@ class Scheduler::Impl {
   std::deque<Message> messages_;
   bool delivering_ = false;
   uint64_t last_id_ = 0;
+  uint64_t last_turn_ = 0;
   SchedulerStats stats_;
 };
 

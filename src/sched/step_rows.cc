@@ -33,7 +33,7 @@ size_t Scheduler::Impl::AppendDecodeRows() {
     if (lane.decoding && lane.job->request.use_adapter == step_.use_adapter) lanes.push_back(&lane);
   }
   if (lanes.size() > static_cast<size_t>(options_.max_rows)) {
-    std::ranges::stable_sort(lanes, {}, [](const Lane* lane) { return lane->last_step; });
+    std::ranges::stable_sort(lanes, {}, [](const Lane* lane) { return lane->last_turn; });
     lanes.resize(static_cast<size_t>(options_.max_rows));
   }
   for (Lane* lane : lanes) AppendRows(*lane, 1);
@@ -55,8 +55,9 @@ void Scheduler::Impl::AppendPromptRows(size_t room) {
     asking.push_back({.key = job.request.fairness_key, .position = lane.next, .remaining = lane.end() - lane.next});
   }
   const bool someone_waits = std::ranges::any_of(lanes_, &Lane::decoding);
-  const auto max_costs = static_cast<size_t>(someone_waits ? options_.max_prompt_rows : 0);
-  const std::vector<size_t> rows = deal_.Deal(asking, {.max_rows = room, .max_row_costs = max_costs});
+  size_t max_cost = someone_waits ? static_cast<size_t>(options_.max_prompt_rows) * kRowCostUnit : 0;
+  for (const StepRow& row : step_.rows) max_cost += RowCost(static_cast<size_t>(row.position));
+  const std::vector<size_t> rows = deal_.Deal(asking, {.max_rows = room, .max_cost = max_cost});
   for (size_t i = 0; i < lanes.size(); ++i) {
     if (rows[i] > 0) AppendRows(*lanes[i], rows[i]);
   }
@@ -81,7 +82,7 @@ void Scheduler::Impl::AppendRows(Lane& lane, size_t count) {
                           .wants_logits = wants_logits});
   }
   lane_rows_.push_back({.lane = &lane, .begin = begin, .end = step_.rows.size()});
-  lane.last_step = stats_.steps + 1;
+  lane.last_turn = ++last_turn_;
 }
 
 void Scheduler::Impl::TakeLogits(size_t first, size_t count) {
