@@ -72,9 +72,10 @@ class Runner {
               std::function<void(const SequenceResult&)> take) {
     ++pending->open;
     scheduler_.Add(std::move(request), [this, pending, take = std::move(take)](SequenceResult&& result) {
+      if (result.error) throw Error(*result.error);
       take(result);
       pending->result.prefill.Add(cost_, result.prefill_counts);
-      pending->result.decode.Add(cost_, result.decode_counts);
+      for (const ChoiceResult& choice : result.choices) pending->result.decode.Add(cost_, choice.decode_counts);
       if (--pending->open == 0 && !stopped_) stopped_ = !done_(std::move(pending->result));
     });
   }
@@ -105,7 +106,7 @@ class Runner {
              [pending, i](const SequenceResult& result) { Sum(result.continuations[0], i - 1, pending.get()); });
     }
     Submit(pending, std::move(request), [pending, members](const SequenceResult& result) {
-      pending->result.response.text = result.text;
+      pending->result.response.text = result.choices[0].text;
       for (size_t c = 0; c < members.size(); ++c) Sum(result.continuations[c], members[c], pending.get());
     });
     --pending->open;
