@@ -31,6 +31,8 @@ std::string_view FinishReasonName(FinishReason reason) {
       return "cancelled";
     case FinishReason::kContextFull:
       return "context_full";
+    case FinishReason::kDeadline:
+      return "deadline";
   }
   return "unknown";
 }

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "gateskip/error.h"
@@ -54,6 +55,11 @@ struct SamplingOptions {
   float repeat_penalty = 1.0F;  // > 0, 1: off (arXiv 1909.05858); over the last `repeat_window` tokens
   int repeat_window = 64;
   uint64_t seed = 0;
+  // OpenAI's: a token that was drawn c > 0 times before loses presence_penalty + c * frequency_penalty of its logit.
+  // [-2, 2], 0: off. The prompt does not count.
+  float presence_penalty = 0.0F;
+  float frequency_penalty = 0.0F;
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // (token id, added to its logit), each in [-100, 100]
 };
 
 struct GenerateOptions {
@@ -75,7 +81,7 @@ struct SavingReport {
   uint64_t branches_skipped = 0;
 };
 
-enum class FinishReason { kLength, kEndOfText, kStopString, kCancelled, kContextFull };
+enum class FinishReason { kLength, kEndOfText, kStopString, kCancelled, kContextFull, kDeadline };
 
 struct GenerateResult {
   std::string text;

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/nearest_name.h"
 #include "gate/branch.h"
+#include "runtime/kv_cache.h"
 #include "sched/scheduler.h"
 
 namespace gateskip {
@@ -126,12 +127,17 @@ PolicyMaker::Measured PolicyMaker::Run(const SkipPlanPtr& plan, bool score) {
   Measured measured{SkipCounts(model_.transformer->config.num_branches())};
   size_t tokens = 0;
   for (const std::vector<int32_t>& window : options_.windows) {
-    scheduler.Add({.prompt = window, .score_prompt = score, .prefill = plan, .use_adapter = options_.use_adapter},
-                  [&](SequenceResult&& result) {
-                    measured.counts.Add(result.prefill_counts);
-                    for (const float log_prob : result.prompt.log_probs) measured.nll -= log_prob;
-                    tokens += result.prompt.log_probs.size();
-                  });
+    SequenceRequest request;
+    request.prompt = window;
+    request.score_prompt = score;
+    request.prefill = plan;
+    request.use_adapter = options_.use_adapter;
+    scheduler.Add(std::move(request), [&](SequenceResult&& result) {
+      if (result.error) throw Error(*result.error);
+      measured.counts.Add(result.prefill_counts);
+      for (const float log_prob : result.prompt.log_probs) measured.nll -= log_prob;
+      tokens += result.prompt.log_probs.size();
+    });
   }
   while (scheduler.Step()) {
   }

@@ -72,9 +72,10 @@ class Runner {
               std::function<void(const SequenceResult&)> take) {
     ++pending->open;
     scheduler_.Add(std::move(request), [this, pending, take = std::move(take)](SequenceResult&& result) {
+      if (result.error) throw Error(*result.error);
       take(result);
       pending->result.prefill.Add(cost_, result.prefill_counts);
-      pending->result.decode.Add(cost_, result.decode_counts);
+      for (const ChoiceResult& choice : result.choices) pending->result.decode.Add(cost_, choice.decode_counts);
       if (--pending->open == 0 && !stopped_) stopped_ = !done_(std::move(pending->result));
     });
   }
@@ -87,7 +88,7 @@ class Runner {
     request.max_tokens = spec.max_gen_toks;
     request.stop = spec.until;
     Submit(pending, std::move(request),
-           [pending](const SequenceResult& result) { pending->result.response.text = result.text; });
+           [pending](const SequenceResult& result) { pending->result.response.text = result.choices[0].text; });
   }
 
   // Log-likelihoods of (context, continuation) pairs; those with the same context share its rows.

@@ -43,6 +43,7 @@ struct SkipCounts {
   explicit SkipCounts(int num_branches = 0);
   void Add(const SkipCounts& other);
   void Subtract(const SkipCounts& other);
+  bool operator==(const SkipCounts&) const = default;
 };
 
 class CostModel {

@@ -28,6 +28,8 @@ struct ExitRule {
   float threshold = 0;
   int first_layer = 1;  // the first layer that may be left out; kHiddenState: at least `every`
   int every = 1;        // layers from one check to the next
+
+  bool operator==(const ExitRule&) const = default;
 };
 
 struct SkipPlan {
@@ -54,6 +56,9 @@ struct SkipPlan {
   bool NeedsImportance(int branch, int32_t position) const;
   // The decision. `importance` is read only if NeedsImportance.
   bool Runs(int branch, int32_t position, float importance) const;
+
+  // Equal plans make equal decisions.
+  bool operator==(const SkipPlan&) const = default;
 };
 
 using SkipPlanPtr = std::shared_ptr<const SkipPlan>;

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/check.h"
@@ -47,6 +48,27 @@ class KvSequence {
     if (!list.empty() && list.size() <= static_cast<size_t>(last)) {
       list.resize(static_cast<size_t>(last) + 1, static_cast<uint16_t>(layer));
     }
+  }
+  // Positions that another sequence filled: a whole page, and what PageSources said of it there.
+  void AppendPage(std::byte* page, std::span<const uint16_t> sources) {
+    const size_t first = pages.size() * kernels::kKvPagePositions;
+    pages.push_back(page);
+    for (size_t i = 0; i < sources.size(); ++i) {
+      SetSource(i / kernels::kKvPagePositions, static_cast<int32_t>(first + i % kernels::kKvPagePositions), sources[i]);
+    }
+  }
+  // Source() of a page's positions, [layers][kKvPagePositions]; empty if each uses its own entry everywhere.
+  std::vector<uint16_t> PageSources(size_t page) const {
+    std::vector<uint16_t> sources;
+    bool all_own = true;
+    for (size_t layer = 0; layer < source_.size(); ++layer) {
+      for (size_t slot = 0; slot < kernels::kKvPagePositions; ++slot) {
+        sources.push_back(Source(layer, static_cast<int32_t>(page * kernels::kKvPagePositions + slot)));
+        all_own = all_own && sources.back() == layer;
+      }
+    }
+    if (all_own) sources.clear();
+    return sources;
   }
   // Forgets positions >= length.
   void Truncate(int32_t length) {

@@ -7,11 +7,6 @@
 #include "base/check.h"
 
 namespace gateskip {
-namespace {
-
-size_t PagesFor(size_t length) { return (length + kernels::kKvPagePositions - 1) / kernels::kKvPagePositions; }
-
-}  // namespace
 
 KvCache::KvCache(const kernels::KvShape& shape, int num_layers)
     : page_bytes_(kernels::KvLayerBytes(shape) * static_cast<size_t>(num_layers)) {}
@@ -64,7 +59,7 @@ KvSequence KvCache::Fork(const KvSequence& from, size_t length) {
     for (std::byte* page : fork.pages) ReturnPage(page);
     throw;
   }
-  for (size_t i = 0; i < whole; ++i) ++further_owners_[fork.pages[i]];
+  for (size_t i = 0; i < whole; ++i) AddOwner(fork.pages[i]);
   return fork;
 }
 

@@ -19,6 +19,10 @@ class KvCache {
  public:
   KvCache(const kernels::KvShape& shape, int num_layers);
 
+  static size_t PagesFor(size_t positions) {
+    return (positions + kernels::kKvPagePositions - 1) / kernels::kKvPagePositions;
+  }
+
   // Gives `sequence` pages for positions [0, length). Throws Error(kLimitExceeded) when memory runs out; the
   // sequence keeps what it had.
   void Grow(KvSequence* sequence, size_t length);
@@ -28,13 +32,16 @@ class KvCache {
   // Forgets positions >= length and takes back whole pages.
   void Shrink(KvSequence* sequence, size_t length);
 
+  // A further owner of a full page; every owner, sequences included, returns it once.
+  void AddOwner(std::byte* page) { ++further_owners_[page]; }
+  void ReturnPage(std::byte* page);
+
   size_t page_bytes() const { return page_bytes_; }
   size_t bytes() const { return pages_.size() * page_bytes_; }  // taken from the system so far
-  size_t free_pages() const { return free_.size(); }            // of those, in no sequence
+  size_t pages_in_use() const { return pages_.size() - free_.size(); }
 
  private:
   std::byte* TakePage();
-  void ReturnPage(std::byte* page);
 
   size_t page_bytes_;
   std::vector<AlignedBuffer<std::byte>> pages_;

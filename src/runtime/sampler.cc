@@ -15,6 +15,7 @@ namespace gateskip {
 namespace {
 
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
+constexpr size_t kMaxBiases = 1024;
 
 // exp(x) for x <= 0, relative error below 1e-6; 0 below -87. Own code because libm differs between machines;
 // plain arithmetic, so the compiler vectorises the loops over it. Range reduction and polynomial: Cephes expf.
@@ -145,6 +146,16 @@ void ValidateSamplingOptions(const SamplingOptions& o) {
     FailField("repeat_penalty", "a finite number above 0 (1: off)", o.repeat_penalty);
   }
   if (o.repeat_window < 0) FailField("repeat_window", "an integer of at least 0", o.repeat_window);
+  for (const auto& [field, value] :
+       {std::pair("presence_penalty", o.presence_penalty), std::pair("frequency_penalty", o.frequency_penalty)}) {
+    if (!(value >= -2.0F && value <= 2.0F)) FailField(field, "a number in [-2, 2] (0: off)", value);
+  }
+  if (o.logit_bias.size() > kMaxBiases) {
+    FailField("logit_bias", "at most 1024 tokens", static_cast<double>(o.logit_bias.size()));
+  }
+  for (const auto& [id, bias] : o.logit_bias) {
+    if (!(bias >= -100.0F && bias <= 100.0F)) FailField("logit_bias", "numbers in [-100, 100]", bias);
+  }
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options) {
@@ -158,8 +169,14 @@ bool Sampler::Better(const Candidate& a, const Candidate& b) {
 }
 
 int32_t Sampler::Sample(std::span<float> logits, std::span<const int32_t> recent_tokens) {
+  const int32_t id = Draw(logits, recent_tokens);
+  if (options_.presence_penalty != 0.0F || options_.frequency_penalty != 0.0F) ++drawn_[id];
+  return id;
+}
+
+int32_t Sampler::Draw(std::span<float> logits, std::span<const int32_t> recent_tokens) {
   if (options_.temperature == 0.0F) {
-    Penalise(logits, recent_tokens);
+    Shift(logits, recent_tokens);
     return ArgMax(logits);
   }
   const std::span<const TokenProbability> distribution = Distribution(logits, recent_tokens);
@@ -178,7 +195,7 @@ int32_t Sampler::Sample(std::span<float> logits, std::span<const int32_t> recent
 
 std::span<const TokenProbability> Sampler::Distribution(std::span<float> logits,
                                                         std::span<const int32_t> recent_tokens) {
-  Penalise(logits, recent_tokens);
+  Shift(logits, recent_tokens);
   if (options_.temperature == 0.0F) {
     distribution_.assign(1, {ArgMax(logits), 1.0F});
     return distribution_;
@@ -195,8 +212,19 @@ std::span<const TokenProbability> Sampler::Distribution(std::span<float> logits,
   return distribution_;
 }
 
+void Sampler::Shift(std::span<float> logits, std::span<const int32_t> recent_tokens) {
+  const auto add = [&](int32_t id, float value) {
+    if (id >= 0 && static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] += value;
+  };
+  for (const auto& [id, bias] : options_.logit_bias) add(id, bias);
+  PenaliseRecent(logits, recent_tokens);
+  for (const auto& [id, count] : drawn_) {
+    add(id, -options_.presence_penalty - static_cast<float>(count) * options_.frequency_penalty);
+  }
+}
+
 // Keskar et al., arXiv 1909.05858: a seen token's logit moves towards "less likely" whatever its sign.
-void Sampler::Penalise(std::span<float> logits, std::span<const int32_t> recent_tokens) {
+void Sampler::PenaliseRecent(std::span<float> logits, std::span<const int32_t> recent_tokens) {
   if (options_.repeat_penalty == 1.0F || options_.repeat_window == 0) return;
   const size_t window = std::min(recent_tokens.size(), static_cast<size_t>(options_.repeat_window));
   penalised_.assign(recent_tokens.end() - static_cast<std::ptrdiff_t>(window), recent_tokens.end());

@@ -1,107 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
+// The life of requests: checked, queued, admitted, prompt, choices and continuations, end.
 #include "sched/scheduler.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
-#include "runtime/sampler.h"
-#include "runtime/text_sink.h"
+#include "sched/scheduler_impl.h"
 
 namespace gateskip {
 namespace {
 
-constexpr int kPrompt = -1;
+constexpr int kMaxChoices = 128;
+constexpr int kMaxTopLogProbs = 20;
 
-size_t Positions(const SequenceRequest& request) {
-  size_t positions = request.prompt.size() + static_cast<size_t>(std::max(0, request.max_tokens));
-  // A continuation has its own copy of the prompt's last, unfinished page.
-  for (const auto& tokens : request.continuations) positions += tokens.size() + kernels::kKvPagePositions;
-  return positions;
+double Seconds(Job::Clock::time_point from, Job::Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+void CheckRange(const char* subject, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return;
+  Fail(ErrorCode::kInvalidArgument, "[request] {}: expected {} to {}, found {}; change it", subject, low, high, value);
+}
+
+const SchedulerOptions& Checked(const SchedulerOptions& options) {
+  for (const int value : {options.max_rows, options.max_sequences, options.max_positions, options.max_prompt_rows}) {
+    if (value >= 1) continue;
+    Fail(ErrorCode::kInvalidArgument, "[scheduler] options: expected limits of at least 1, found {}; raise it", value);
+  }
+  return options;
 }
 
 }  // namespace
 
-// A request on its way to its result.
-struct Scheduler::Job {
-  Job(const LoadedModel& model, SequenceRequest asked, Done on_done)
-      : request(std::move(asked)),
-        done(std::move(on_done)),
-        sampler(request.sampling),
-        sink(model.tokenizer, request.stop, nullptr, &result.text) {
-    const int branches = model.transformer->config.num_branches();
-    result.prefill_counts = SkipCounts(branches);
-    result.decode_counts = SkipCounts(branches);
-    if (request.score_prompt) Reserve(request.prompt.size() - 1, &result.prompt);
-    result.continuations.resize(request.continuations.size());
-    for (size_t i = 0; i < result.continuations.size(); ++i) {
-      Reserve(request.continuations[i].size(), &result.continuations[i]);
-    }
-  }
-
-  static void Reserve(size_t tokens, ScoredTokens* scored) {
-    scored->log_probs.resize(tokens);
-    scored->is_greedy.resize(tokens);
-  }
-
-  SequenceRequest request;
-  SequenceResult result;
-  Done done;
-  Sampler sampler;
-  TextSink sink;
-  int open_lanes = 1;
-};
-
-// One sequence of rows: a job's prompt (and what is generated after it), or one of its continuations.
-struct Scheduler::Lane {
-  std::shared_ptr<Job> job;
-  KvSequence kv;
-  std::vector<int32_t> ids;
-  int continuation = kPrompt;
-  size_t next = 0;  // the first position that has not run
-  bool decoding = false;
-  bool ended = false;
-
-  size_t prompt_size() const { return job->request.prompt.size(); }
-  // The last token of a continuation is scored, not run.
-  size_t end() const { return continuation == kPrompt ? ids.size() : ids.size() - 1; }
-  bool WantsLogits(size_t position) const {
-    if (continuation != kPrompt || job->request.score_prompt) return true;
-    return position + 1 == ids.size() && (job->request.max_tokens > 0 || !job->request.continuations.empty());
-  }
-};
-
-struct Scheduler::WantedRow {
-  Lane* lane;
-  size_t position;
-};
-
-Scheduler::Scheduler(const LoadedModel& model, const SchedulerOptions& options)
+Scheduler::Impl::Impl(const LoadedModel& model, const SchedulerOptions& options)
     : model_(model),
-      options_(options),
+      options_(Checked(options)),
       kv_({static_cast<size_t>(model.transformer->config.num_kv_heads),
            static_cast<size_t>(model.transformer->config.head_dim), KvTypeOf(options.compute)},
-          model.transformer->config.num_layers),
-      step_(MakeStep(model.transformer->config, options.compute, options.max_rows)) {}
+          model.transformer->config.num_layers, KvCache::PagesFor(static_cast<size_t>(options.max_positions)),
+          options.prefix_cache),
+      step_(MakeStep(model.transformer->config, options.compute, options.max_rows)),
+      scratch_(static_cast<size_t>(model.pool->num_threads())) {}
 
-Scheduler::~Scheduler() = default;
-
-void Scheduler::Check(const SequenceRequest& request) const {
+void Scheduler::Impl::Check(const SequenceRequest& request) const {
   const ModelConfig& config = model_.transformer->config;
+  const auto check_id = [&](int32_t id, const char* subject) {
+    if (id >= 0 && id < config.vocab_size) return;
+    Fail(ErrorCode::kInvalidArgument,
+         "[request] {}: expected token ids of 0 to {}, found {}; use this model's tokenizer", subject,
+         config.vocab_size - 1, id);
+  };
   const auto check_ids = [&](std::span<const int32_t> ids, const char* subject) {
     if (ids.empty()) {
       Fail(ErrorCode::kInvalidArgument,
            "[request] {}: expected at least one token, found none; pass a text that is not empty", subject);
     }
-    for (const int32_t id : ids) {
-      if (id >= 0 && id < config.vocab_size) continue;
-      Fail(ErrorCode::kInvalidArgument,
-           "[request] {}: expected token ids of 0 to {}, found {}; use this model's tokenizer", subject,
-           config.vocab_size - 1, id);
-    }
+    for (const int32_t id : ids) check_id(id, subject);
   };
+  GS_CHECK(request.prefill != nullptr && request.decode != nullptr);
   check_ids(request.prompt, "prompt");
-  size_t longest = static_cast<size_t>(std::max(0, request.max_tokens));
+  CheckRange("max_tokens", request.max_tokens, 0, std::numeric_limits<int>::max());
+  CheckRange("n", request.num_choices, 1, kMaxChoices);
+  CheckRange("top_logprobs", request.top_log_probs, 0, kMaxTopLogProbs);
+  for (const auto& [id, bias] : request.sampling.logit_bias) check_id(id, "logit_bias");
+  auto longest = static_cast<size_t>(request.max_tokens);
   for (const auto& tokens : request.continuations) {
     check_ids(tokens, "continuation");
     longest = std::max(longest, tokens.size() - 1);  // the last one is scored, not run
@@ -114,162 +78,248 @@ void Scheduler::Check(const SequenceRequest& request) const {
   }
 }
 
-void Scheduler::Add(SequenceRequest request, Done done) {
+uint64_t Scheduler::Impl::Add(SequenceRequest request, Done done) {
   Check(request);
-  queue_.push_back(std::make_shared<Job>(model_, std::move(request), std::move(done)));
+  auto job = std::make_shared<Job>(model_, std::move(request), std::move(done));
+  if (options_.refuse_oversized && kv_.Exceeds(job->WorstPages())) {
+    Fail(ErrorCode::kLimitExceeded,
+         "[request] size: expected to need at most {} positions of the KV cache, found {}; ask for fewer tokens or "
+         "choices, or raise the limit",
+         kv_.max_pages() * kernels::kKvPagePositions, job->WorstPages() * kernels::kKvPagePositions);
+  }
+  job->id = ++last_id_;
+  queue_.Push(std::move(job));
+  return last_id_;
 }
 
-void Scheduler::Admit() {
-  while (!queue_.empty()) {
-    const std::shared_ptr<Job>& job = queue_.front();
-    const size_t positions = Positions(job->request);
-    const size_t sequences = std::max<size_t>(1, job->request.continuations.size());
-    const bool fits = positions_in_use_ + positions <= static_cast<size_t>(options_.max_positions) &&
-                      lanes_.size() + sequences <= static_cast<size_t>(options_.max_sequences);
-    if (!fits && !lanes_.empty()) return;
-    positions_in_use_ += positions;
-    lanes_.push_back({.job = job, .kv = KvSequence(model_.transformer->config.num_layers), .ids = job->request.prompt});
-    queue_.pop_front();
-  }
-}
-
-void Scheduler::FillRows() {
-  step_.rows.clear();
-  wanted_.clear();
-  step_.use_adapter = lanes_.front().job->request.use_adapter;
-  const auto take = [&](Lane& lane, bool decoding) {
-    if (lane.decoding != decoding || lane.job->request.use_adapter != step_.use_adapter) return;
-    const SkipPlan* plan = (decoding ? lane.job->request.decode : lane.job->request.prefill).get();
-    const size_t room = static_cast<size_t>(options_.max_rows) - step_.rows.size();
-    const size_t last = std::min(lane.end(), lane.next + room);
-    kv_.Grow(&lane.kv, last);
-    for (size_t p = lane.next; p < last; ++p) {
-      const bool wants_logits = lane.WantsLogits(p);
-      if (wants_logits) wanted_.push_back({&lane, p});
-      step_.rows.push_back({.token = lane.ids[p],
-                            .position = static_cast<int32_t>(p),
-                            .sequence = &lane.kv,
-                            .plan = plan,
-                            .wants_logits = wants_logits});
-    }
-  };
-  for (Lane& lane : lanes_) take(lane, true);
-  for (Lane& lane : lanes_) take(lane, false);
-}
-
-void Scheduler::ScoreRow(const WantedRow& row, std::span<const float> logits) const {
-  const Lane& lane = *row.lane;
-  Job& job = *lane.job;
-  const float log_sum = kernels::LogSumExp(logits);
-  const auto best = static_cast<int32_t>(kernels::ArgMax(logits));
-  const auto score = [&](int32_t token, size_t index, ScoredTokens* scored) {
-    scored->log_probs[index] = logits[static_cast<size_t>(token)] - log_sum;
-    scored->is_greedy[index] = token == best;
-  };
-  if (lane.continuation != kPrompt) {
-    const size_t index = row.position + 1 - lane.prompt_size();
-    score(lane.ids[row.position + 1], index, &job.result.continuations[static_cast<size_t>(lane.continuation)]);
-    return;
-  }
-  if (row.position + 1 < lane.prompt_size()) {
-    score(lane.ids[row.position + 1], row.position, &job.result.prompt);
-    return;
-  }
-  for (size_t c = 0; c < job.request.continuations.size(); ++c) {
-    score(job.request.continuations[c][0], 0, &job.result.continuations[c]);
-  }
-}
-
-void Scheduler::Continue(Lane& lane, std::span<float> logits) {
-  Job& job = *lane.job;
-  SequenceResult& result = job.result;
-  const int32_t id = job.sampler.Sample(logits, lane.ids);
-  if (!job.request.ignore_eos && model_.tokenizer->IsEndOfGeneration(id)) {
-    result.finish_reason = FinishReason::kEndOfText;
-    lane.ended = true;
-    return;
-  }
-  result.token_ids.push_back(id);
-  lane.ids.push_back(id);
-  lane.decoding = true;
-  job.sink.Push(id);
-  lane.ended = job.sink.stopped() || result.token_ids.size() >= static_cast<size_t>(job.request.max_tokens);
-}
-
-void Scheduler::TakeLogits(size_t first, ConstMatrixView logits) {
-  model_.pool->ParallelFor(logits.rows, 1, [&](size_t begin, size_t end, int) {
-    for (size_t i = begin; i < end; ++i) {
-      const WantedRow& row = wanted_[first + i];
-      if (row.position < row.lane->prompt_size() || row.lane->continuation != kPrompt) {
-        ScoreRow(row, logits.row_span(i));
-      }
-    }
-  });
-  for (size_t i = 0; i < logits.rows; ++i) {
-    const WantedRow& row = wanted_[first + i];
-    const bool last = row.lane->continuation == kPrompt && row.position + 1 == row.lane->ids.size();
-    if (last && row.lane->job->request.max_tokens > 0) Continue(*row.lane, step_.logits.row_span(i));
-  }
-}
-
-void Scheduler::SpawnContinuations(Lane& prompt) {
-  const SequenceRequest& request = prompt.job->request;
-  for (size_t c = 0; c < request.continuations.size(); ++c) {
-    if (request.continuations[c].size() < 2) continue;  // scored with the prompt
-    Lane lane = {.job = prompt.job,
-                 .kv = kv_.Fork(prompt.kv, request.prompt.size()),
-                 .ids = request.prompt,
-                 .continuation = static_cast<int>(c),
-                 .next = request.prompt.size()};
-    lane.ids.insert(lane.ids.end(), request.continuations[c].begin(), request.continuations[c].end());
-    ++prompt.job->open_lanes;
-    lanes_.push_back(std::move(lane));
-  }
-}
-
-void Scheduler::EndLane(std::list<Lane>::iterator lane) {
-  const std::shared_ptr<Job> job = lane->job;
-  kv_.Shrink(&lane->kv, 0);
-  lanes_.erase(lane);
-  if (--job->open_lanes > 0) return;
-  positions_in_use_ -= Positions(job->request);
-  if (job->request.max_tokens > 0) {
-    job->sink.Finish();
-    if (job->sink.stopped()) job->result.finish_reason = FinishReason::kStopString;
-  }
-  job->done(std::move(job->result));
-}
-
-void Scheduler::AdvanceLanes() {
-  // Rows of a lane are neighbours in the step.
-  size_t row = 0;
-  while (row < step_.rows.size()) {
-    const auto lane = std::ranges::find_if(lanes_, [&](const Lane& l) { return &l.kv == step_.rows[row].sequence; });
-    const size_t begin = row;
-    while (row < step_.rows.size() && step_.rows[row].sequence == &lane->kv) ++row;
-    SequenceResult& result = lane->job->result;
-    // A lane that has begun to decode in this very step ran the end of its prompt.
-    const bool decoded =
-        static_cast<size_t>(step_.rows[begin].position) >= lane->prompt_size() && lane->continuation == kPrompt;
-    (decoded ? result.decode_counts : result.prefill_counts).Add(step_.Counts(begin, row));
-    const bool prompt_ends = lane->continuation == kPrompt && lane->next < lane->prompt_size() &&
-                             lane->next + (row - begin) == lane->prompt_size();
-    lane->next += row - begin;
-    if (prompt_ends) SpawnContinuations(*lane);
-    const bool generates = lane->continuation == kPrompt && lane->job->request.max_tokens > 0;
-    if (lane->ended || (!generates && lane->next == lane->end())) EndLane(lane);
-  }
-}
-
-bool Scheduler::Step() {
-  Admit();
-  if (lanes_.empty()) return false;
-  FillRows();
-  step_.on_logits = [&](size_t first, ConstMatrixView logits) { TakeLogits(first, logits); };
-  model_.transformer->Forward(step_);
-  step_.on_logits = nullptr;
-  AdvanceLanes();
+bool Scheduler::Impl::Cancel(uint64_t id) {
+  std::shared_ptr<Job> job = queue_.Remove(id);
+  if (const auto running = running_.find(id); running != running_.end()) job = running->second;
+  if (job == nullptr) return false;
+  job->result.finish_reason = FinishReason::kCancelled;
+  ++stats_.cancelled;
+  std::erase_if(messages_, [&](const Message& message) { return message.job == job; });
+  EndJob(job);
+  Deliver();
   return true;
 }
+
+void Scheduler::Impl::DropExpired() {
+  for (const std::shared_ptr<Job>& job : queue_.RemoveExpired(Job::Clock::now())) {
+    job->result.finish_reason = FinishReason::kDeadline;
+    ++stats_.expired;
+    EndJob(job);
+  }
+}
+
+void Scheduler::Impl::Admit() {
+  while (const std::shared_ptr<Job> job = queue_.Front()) {
+    const bool alone = running_.empty();
+    const size_t sequences = job->NumSequences();
+    if (!alone && sequences_ + sequences > static_cast<size_t>(options_.max_sequences)) return;
+    Lane lane = {.job = job, .kv = KvSequence(model_.transformer->config.num_layers), .ids = job->request.prompt};
+    const SequenceRequest& request = job->request;
+    if (!kv_.Admit(request.prefill, request.use_adapter, request.prompt, job->WorstPages(), job->ReusablePages(), alone,
+                   &job->lease, &lane.kv)) {
+      return;
+    }
+    queue_.Pop();
+    job->admitted = Job::Clock::now();
+    running_.emplace(job->id, job);
+    sequences_ += sequences;
+    ++stats_.prompts;
+    lanes_.push_back(std::move(lane));
+    SkipCached(lanes_.back(), lanes_.back().kv.pages.size());
+  }
+}
+
+void Scheduler::Impl::SkipCached(Lane& lane, size_t pages) {
+  if (pages == 0) return;
+  SequenceResult& result = lane.job->result;
+  if (result.cached_tokens == 0) ++stats_.prompts_cached;
+  const size_t positions = pages * kernels::kKvPagePositions;
+  lane.next += positions;
+  result.cached_tokens += positions;
+  stats_.cached_tokens += positions;
+}
+
+void Scheduler::Impl::PromptIsThrough(Lane& lane, float skipped_share) {
+  Job& job = *lane.job;
+  const size_t length = job.request.prompt.size();
+  job.prefilled = Job::Clock::now();
+  const auto spawn = [&]() -> Lane& {
+    lanes_.push_back({.job = lane.job, .kv = kv_.Fork(lane.kv, length), .ids = job.request.prompt, .next = length});
+    ++job.open_lanes;
+    return lanes_.back();
+  };
+  for (size_t c = 0; c < job.request.continuations.size(); ++c) {
+    const std::vector<int32_t>& tokens = job.request.continuations[c];
+    if (tokens.size() < 2) continue;  // scored with the prompt
+    Lane& continuation = spawn();
+    continuation.continuation = static_cast<int>(c);
+    continuation.ids.insert(continuation.ids.end(), tokens.begin(), tokens.end());
+  }
+  if (!job.Generates()) return EndLane(lane);
+  std::vector<Lane*> choices = {&lane};
+  for (size_t c = 1; c < job.choices.size(); ++c) {
+    choices.push_back(&spawn());
+    choices.back()->choice = static_cast<int>(c);
+  }
+  for (Lane* choice : choices) {
+    choice->decoding = true;
+    TakeDraw(*choice, skipped_share);
+  }
+}
+
+void Scheduler::Impl::TakeDraw(Lane& lane, float skipped_share) {
+  Job& job = *lane.job;
+  const auto c = static_cast<size_t>(lane.choice);
+  Choice& choice = job.choices[c];
+  ChoiceResult& result = job.result.choices[c];
+  Draw draw = std::move(choice.draw);
+  if (!job.request.ignore_eos && model_.tokenizer->IsEndOfGeneration(draw.id)) {
+    return EndChoice(lane, FinishReason::kEndOfText);
+  }
+  result.token_ids.push_back(draw.id);
+  lane.ids.push_back(draw.id);
+  ++stats_.generated_tokens;
+  if (job.WantsScores()) {
+    result.tokens.log_probs.push_back(draw.log_prob);
+    result.tokens.is_greedy.push_back(draw.is_greedy ? 1 : 0);
+    if (job.request.top_log_probs > 0) result.tokens.top.push_back(draw.top);
+  }
+  const size_t told = result.text.size();
+  choice.sink.Push(draw.id);
+  if (job.request.on_token) {
+    messages_.push_back({lane.job, TokenEvent{.choice = lane.choice,
+                                              .id = draw.id,
+                                              .text = result.text.substr(told),
+                                              .log_prob = draw.log_prob,
+                                              .top = std::move(draw.top),
+                                              .skipped_share = skipped_share}});
+  }
+  const bool full = result.token_ids.size() >= static_cast<size_t>(job.request.max_tokens);
+  if (choice.sink.stopped() || full) EndChoice(lane, FinishReason::kLength);
+}
+
+void Scheduler::Impl::EndChoice(Lane& lane, FinishReason reason) {
+  Job& job = *lane.job;
+  const auto c = static_cast<size_t>(lane.choice);
+  ChoiceResult& result = job.result.choices[c];
+  const size_t told = result.text.size();
+  job.choices[c].sink.Finish();
+  result.finish_reason = job.choices[c].sink.stopped() ? FinishReason::kStopString : reason;
+  if (job.request.on_token) {
+    messages_.push_back(
+        {lane.job,
+         TokenEvent{.choice = lane.choice, .text = result.text.substr(told), .finish = result.finish_reason}});
+  }
+  EndLane(lane);
+}
+
+void Scheduler::Impl::EndLane(Lane& lane) {
+  const std::shared_ptr<Job> job = lane.job;
+  const SequenceRequest& request = job->request;
+  // What was decoded under the plan of prompts is what a prompt would have left (law L6): the next turn of a
+  // conversation goes on from there.
+  const bool as_prompt =
+      !lane.is_continuation() && (request.prefill == request.decode || *request.prefill == *request.decode);
+  kv_.Return(job->lease, as_prompt ? std::span(lane.ids).first(lane.next) : std::span<const int32_t>{}, &lane.kv);
+  lanes_.remove_if([&](const Lane& other) { return &other == &lane; });
+  if (--job->open_lanes > 0) return;
+  if (!job->result.choices.empty()) job->result.finish_reason = job->result.choices[0].finish_reason;
+  ++stats_.finished;
+  EndJob(job);
+}
+
+void Scheduler::Impl::EndJob(const std::shared_ptr<Job>& job) {
+  for (Lane& lane : lanes_) {
+    if (lane.job == job) kv_.Return(job->lease, {}, &lane.kv);
+  }
+  lanes_.remove_if([&](const Lane& lane) { return lane.job == job; });
+  SequenceResult& result = job->result;
+  const Job::Clock::time_point now = Job::Clock::now();
+  if (running_.erase(job->id) > 0) {
+    kv_.End(&job->lease);
+    sequences_ -= job->NumSequences();
+    const bool through = job->prefilled != Job::Clock::time_point{};
+    result.queue_seconds = Seconds(job->added, job->admitted);
+    result.prefill_seconds = Seconds(job->admitted, through ? job->prefilled : now);
+    result.decode_seconds = through ? Seconds(job->prefilled, now) : 0.0;
+  } else {
+    result.queue_seconds = Seconds(job->added, now);
+  }
+  messages_.push_back({job, std::nullopt});
+}
+
+void Scheduler::Impl::EndFailedJobs() {
+  std::vector<std::shared_ptr<Job>> failed;
+  for (const auto& [id, job] : running_) {
+    if (job->result.error) failed.push_back(job);
+  }
+  for (const std::shared_ptr<Job>& job : failed) {
+    job->result.finish_reason = FinishReason::kCancelled;
+    ++stats_.cancelled;
+    EndJob(job);
+  }
+}
+
+void Scheduler::Impl::Deliver() {
+  if (delivering_) return;  // the call that is under way comes to the new ones
+  delivering_ = true;
+  try {
+    while (!messages_.empty()) {
+      Message message = std::move(messages_.front());
+      messages_.pop_front();
+      if (message.token) {
+        message.job->request.on_token(std::move(*message.token));
+      } else {
+        message.job->done(std::move(message.job->result));
+      }
+    }
+  } catch (...) {
+    delivering_ = false;
+    throw;
+  }
+  delivering_ = false;
+}
+
+bool Scheduler::Impl::Step() {
+  GS_CHECK(!delivering_);
+  DropExpired();
+  Admit();
+  if (!lanes_.empty()) {
+    FillRows();
+    if (!step_.rows.empty()) {
+      step_.on_logits = [&](size_t first, ConstMatrixView logits) { TakeLogits(first, logits.rows); };
+      model_.transformer->Forward(step_);
+      step_.on_logits = nullptr;
+      AdvanceLanes();
+    }
+    EndFailedJobs();
+  }
+  Deliver();
+  return !lanes_.empty() || !queue_.empty();
+}
+
+SchedulerStats Scheduler::Impl::stats() const {
+  SchedulerStats stats = stats_;
+  stats.waiting = queue_.size();
+  stats.running = running_.size();
+  stats.pages_in_use = kv_.pages_in_use();
+  stats.pages_total = kv_.max_pages();
+  stats.cached_pages = kv_.cache().pages();
+  stats.idle_cached_pages = kv_.cache().idle_pages();
+  return stats;
+}
+
+Scheduler::Scheduler(const LoadedModel& model, const SchedulerOptions& options)
+    : impl_(std::make_unique<Impl>(model, options)) {}
+Scheduler::~Scheduler() = default;
+uint64_t Scheduler::Add(SequenceRequest request, Done done) { return impl_->Add(std::move(request), std::move(done)); }
+bool Scheduler::Cancel(uint64_t id) { return impl_->Cancel(id); }
+bool Scheduler::Step() { return impl_->Step(); }
+size_t Scheduler::waiting() const { return impl_->waiting(); }
+SchedulerStats Scheduler::stats() const { return impl_->stats(); }
 
 }  // namespace gateskip

@@ -1,101 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
 // Continuous batching: many sequences share forward steps, each under plans of its own. A step takes one row of every
-// sequence that decodes, then prompts and continuations in the order they came, until it is full. By law L4 nobody's
-// results depend on who else is there.
+// sequence that decodes, then rows of prompts and continuations. By law L4 nobody's results depend on who else is
+// there, by law L7 nor on what the prefix cache holds.
+//
+// A request is queued, admitted when its worst case fits into the KV pages (so that nothing that runs ever lacks one),
+// prefilled in chunks, decoded. Admission and prompt rows go round the fairness keys; within a key the first come is
+// the first served.
 //
 // Not here: where requests come from (src/eval, a server), and what a budget means (gate/skip_plan.h).
 #pragma once
 
-#include <deque>
-#include <functional>
-#include <list>
 #include <memory>
-#include <vector>
 
-#include "gateskip/engine.h"
-#include "model/step.h"
-#include "runtime/kv_cache.h"
-#include "runtime/loaded_model.h"
+#include "sched/request.h"
 
 namespace gateskip {
+
+struct LoadedModel;
 
 struct SchedulerOptions {
   int max_rows = 512;         // of a step
   int max_sequences = 64;     // that run at the same time
-  int max_positions = 32768;  // in the KV cache; one request alone may need more
+  int max_positions = 32768;  // in the KV cache, prefix cache included, in whole pages
+  // A request whose worst case exceeds max_positions: refused by Add, or run when nothing else does, with more.
+  bool refuse_oversized = false;
+  // Prompt rows of a step while something decodes, which wait for them. A row far into its prompt counts for more
+  // (row_deal.h). Bounds how much a long prompt slows the others' next token.
+  int max_prompt_rows = 32;
+  // Keep the K/V of prompts for later ones that begin alike, as long as no request needs the pages.
+  bool prefix_cache = false;
   ComputeType compute = ComputeType::kFast;
 };
 
-// A prompt, and what is wanted of it: its own log-probabilities, those of continuations, a generation; any of them.
-struct SequenceRequest {
-  std::vector<int32_t> prompt;  // at least one token
-  bool score_prompt = false;
-  std::vector<std::vector<int32_t>> continuations = {};  // none empty; each follows the prompt, which runs once for all
-  int max_tokens = 0;                                    // to generate
-  SamplingOptions sampling = {};
-  std::vector<std::string> stop = {};
-  bool ignore_eos = false;
-  SkipPlanPtr prefill = DensePlan();  // of the prompt and of continuations
-  SkipPlanPtr decode = DensePlan();
-  bool use_adapter = true;
+struct SchedulerStats {
+  size_t waiting = 0, running = 0;                // requests
+  size_t decode_rows = 0, prompt_rows = 0;        // of the last step
+  size_t pages_in_use = 0, pages_total = 0;       // in use: by running requests or the prefix cache
+  size_t cached_pages = 0;                        // in the prefix cache; some may be in use by running requests too
+  size_t idle_cached_pages = 0;                   // of those, in use by none: taken back when needed
+  uint64_t steps = 0;                             // forward passes; this and all below since the start
+  uint64_t prompts = 0, prompts_cached = 0;       // begun | of those, that found a beginning in the prefix cache
+  uint64_t prompt_tokens = 0, cached_tokens = 0;  // run, continuations included | taken from the prefix cache
+  uint64_t generated_tokens = 0;
+  uint64_t finished = 0, cancelled = 0, expired = 0;  // requests; cancelled counts those that failed, too
+  uint64_t attention_run = 0, attention_skipped = 0, mlp_run = 0, mlp_skipped = 0;  // branches
 };
 
-struct ScoredTokens {
-  std::vector<float> log_probs;    // natural log, of each token given all before it
-  std::vector<uint8_t> is_greedy;  // whether it is the argmax
-};
-
-struct SequenceResult {
-  ScoredTokens prompt;                      // [prompt - 1], if asked for
-  std::vector<ScoredTokens> continuations;  // each as long as its continuation
-  std::vector<int32_t> token_ids;           // generated, without the one that ended it
-  std::string text;
-  FinishReason finish_reason = FinishReason::kLength;
-  SkipCounts prefill_counts;  // the prompt once, and the continuations
-  SkipCounts decode_counts;
-};
-
+// Used from one thread at a time.
 class Scheduler {
  public:
-  // `model` outlives it.
+  // `model` outlives it. Throws Error(kInvalidArgument) for options below 1.
   Scheduler(const LoadedModel& model, const SchedulerOptions& options);
+  // Requests that have not ended are forgotten; their `done` is not called.
   ~Scheduler();
 
+  // Called with every request that was added, once: by the Step that finishes it, after its last token, or by Cancel.
+  // Callbacks may call Add and Cancel but not Step. What one throws leaves Step; the others are called by the next.
   using Done = std::function<void(SequenceResult&&)>;
-  // Queues a request; `done` is called by the Step that finishes it. Throws Error(kInvalidArgument) for an empty prompt
-  // or continuation, a bad token id, bad sampling options; kLimitExceeded for what is longer than the model's context.
-  void Add(SequenceRequest request, Done done);
-  // One forward step. False when there is nothing left to do.
+
+  // Queues a request and returns its id. Throws Error(kInvalidArgument) for an empty prompt or continuation, a bad
+  // token id, options out of range; kLimitExceeded for what is longer than the model's context or cannot ever run.
+  uint64_t Add(SequenceRequest request, Done done);
+
+  // Ends a request: queued, in its prompt, or decoding. Its pages are free when this returns, its `done` is called with
+  // FinishReason::kCancelled and what there was, its on_token no more. False if there is no such request (any more).
+  bool Cancel(uint64_t id);
+
+  // One forward pass. False when there is nothing left to do. A request that the model gives no usable numbers for, or
+  // that no memory is left for, ends with an error of its own; the others go on.
   bool Step();
 
-  size_t waiting() const { return queue_.size(); }
-  size_t running() const { return lanes_.size(); }
-  size_t pages_in_use() const { return kv_.bytes() / kv_.page_bytes() - kv_.free_pages(); }
+  size_t waiting() const;  // requests
+  SchedulerStats stats() const;
 
  private:
-  struct Job;
-  struct Lane;
-  struct WantedRow;
-
-  void Check(const SequenceRequest& request) const;
-  void Admit();
-  void FillRows();
-  void TakeLogits(size_t first, ConstMatrixView logits);
-  void ScoreRow(const WantedRow& row, std::span<const float> logits) const;
-  void AdvanceLanes();
-  void SpawnContinuations(Lane& prompt);
-  // Samples from the last row of a prompt or of a generation.
-  void Continue(Lane& lane, std::span<float> logits);
-  void EndLane(std::list<Lane>::iterator lane);
-
-  const LoadedModel& model_;
-  const SchedulerOptions options_;
-  KvCache kv_;
-  gateskip::Step step_;
-  std::deque<std::shared_ptr<Job>> queue_;
-  std::list<Lane> lanes_;
-  size_t positions_in_use_ = 0;  // by the worst case of every running job
-  std::vector<WantedRow> wanted_;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace gateskip

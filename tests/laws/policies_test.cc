@@ -39,12 +39,16 @@ class PoliciesTest : public ::testing::Test {
     double nll = 0;
     size_t tokens = 0;
     for (const auto& window : windows_) {
-      scheduler.Add({.prompt = window, .score_prompt = true, .prefill = plan, .use_adapter = false},
-                    [&](SequenceResult&& result) {
-                      counts.Add(result.prefill_counts);
-                      for (const float p : result.prompt.log_probs) nll -= p;
-                      tokens += result.prompt.log_probs.size();
-                    });
+      SequenceRequest request;
+      request.prompt = window;
+      request.score_prompt = true;
+      request.prefill = plan;
+      request.use_adapter = false;
+      scheduler.Add(std::move(request), [&](SequenceResult&& result) {
+        counts.Add(result.prefill_counts);
+        for (const float p : result.prompt.log_probs) nll -= p;
+        tokens += result.prompt.log_probs.size();
+      });
     }
     while (scheduler.Step()) {
     }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "io/testing/temp_directory.h"
+#include "runtime/loaded_model.h"
 #include "support/tiny_model.h"
 
 namespace gateskip::testing {
@@ -88,24 +89,33 @@ TEST_P(SchedulerTest, EveryoneGetsWhatTheyGetAlone) {
       generate.budget = used;
       const auto fresh = Engine::Load(options_);
       const GenerateResult alone = fresh->Generate(asked.prompt, generate);
-      EXPECT_EQ(result.token_ids, alone.token_ids) << i;
-      EXPECT_EQ(result.text, alone.text) << i;
+      ASSERT_EQ(result.choices.size(), 1U);
+      const ChoiceResult& choice = result.choices[0];
+      EXPECT_EQ(choice.token_ids, alone.token_ids) << i;
+      EXPECT_EQ(choice.text, alone.text) << i;
+      EXPECT_EQ(choice.finish_reason, alone.finish_reason) << i;
       EXPECT_EQ(result.finish_reason, alone.finish_reason) << i;
-      const uint64_t decoded = result.decode_counts.run[0] + result.decode_counts.skipped[0];
+      const uint64_t decoded = choice.decode_counts.run[0] + choice.decode_counts.skipped[0];
       EXPECT_EQ(decoded, alone.decode_saving.rows) << i;
     });
   }
   int steps = 0;
   while (scheduler.Step()) ASSERT_LT(++steps, 10000);
   EXPECT_EQ(done, 18U);
-  EXPECT_EQ(scheduler.waiting() + scheduler.running(), 0U);
-  EXPECT_EQ(scheduler.pages_in_use(), 0U);
+  const SchedulerStats stats = scheduler.stats();
+  EXPECT_EQ(stats.waiting + stats.running, 0U);
+  EXPECT_EQ(stats.pages_in_use, stats.cached_pages);
+  EXPECT_EQ(stats.cached_pages, stats.idle_cached_pages);
 }
 
 TEST_P(SchedulerTest, RefusesWhatCannotRun) {
   const auto model = LoadModel(options_);
   Scheduler scheduler(*model, GetParam());
-  const auto refuses = [&](SequenceRequest request, ErrorCode code) {
+  const auto refuses = [&](const std::function<void(SequenceRequest&)>& spoil, ErrorCode code) {
+    SequenceRequest request;
+    request.prompt = {1};
+    request.max_tokens = 1;
+    spoil(request);
     try {
       scheduler.Add(std::move(request), [](SequenceResult&&) { FAIL() << "ran"; });
       ADD_FAILURE() << "accepted";
@@ -113,11 +123,18 @@ TEST_P(SchedulerTest, RefusesWhatCannotRun) {
       EXPECT_EQ(e.code(), code) << e.what();
     }
   };
-  refuses({}, ErrorCode::kInvalidArgument);
-  refuses({.prompt = {1, -1}}, ErrorCode::kInvalidArgument);
-  refuses({.prompt = {1}, .continuations = {{1}, {}}}, ErrorCode::kInvalidArgument);
-  refuses({.prompt = {1}, .max_tokens = 1 << 30}, ErrorCode::kLimitExceeded);
-  refuses({.prompt = {1}, .max_tokens = 1, .sampling = {.temperature = -1.0F}}, ErrorCode::kInvalidArgument);
+  using enum ErrorCode;
+  refuses([](SequenceRequest& r) { r.prompt.clear(); }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.prompt = {1, -1}; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.continuations = {{1}, {}}; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.max_tokens = -1; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.max_tokens = 1 << 30; }, kLimitExceeded);
+  refuses([](SequenceRequest& r) { r.num_choices = 0; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.num_choices = 129; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.top_log_probs = 21; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.sampling.temperature = -1.0F; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.sampling.logit_bias = {{1 << 20, 1.0F}}; }, kInvalidArgument);
+  refuses([](SequenceRequest& r) { r.stop = {""}; }, kInvalidArgument);
   EXPECT_FALSE(scheduler.Step());
 }
 
