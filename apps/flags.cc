@@ -224,15 +224,19 @@ void AddContextLength(CLI::App& app, EngineFlags* flags) {
       ->group("Model");
 }
 
-std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
-  RequireModel(flags.paths);
+EngineOptions MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options;
   options.model_path = flags.paths.model;
   if (!flags.no_adapter) options.adapter_path = flags.paths.adapter;
   options.threads = flags.threads;
   options.context_length = flags.context_length;
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
-  return Engine::Load(options);
+  return options;
+}
+
+std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
+  RequireModel(flags.paths);
+  return Engine::Load(MakeEngineOptions(flags));
 }
 
 void AddPolicyFlags(CLI::App& app, PolicyFlags* flags) {
