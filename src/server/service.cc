@@ -179,13 +179,13 @@ ApiError Service::Refused(const char* reason, ApiError error) {
   return error;
 }
 
-std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens) {
+std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens, size_t held) {
   if (std::optional<ApiError> error = NotReady()) return Refused("unavailable", std::move(*error));
   const auto places = static_cast<size_t>(options_.max_running + options_.max_queue);
-  if (sequences > places) {
+  if (sequences + held > places) {
     return HttpError(400, fmt::format("[request] n: expected at most {} prompts times choices (--max-queue and "
                                       "--parallel), found {}; ask for fewer",
-                                      places, sequences));
+                                      places, sequences + held));
   }
   if (sequences_ + sequences > places) {
     return Refused("queue_sequences",
@@ -227,7 +227,7 @@ void Service::StartGeneration(PreparedRequest&& prepared, const std::string& fai
                               const std::shared_ptr<Reply>& reply) {
   const size_t sequences = prepared.sequences();
   ticket->GiveBackTokens(ticket->tokens);
-  if (const auto refusal = Overload(sequences - 1, prepared.prompt_tokens())) {
+  if (const auto refusal = Overload(sequences - 1, prepared.prompt_tokens(), /*held=*/1)) {
     return reply->Send(ErrorResponse(*refusal));
   }
   ticket->Grow(sequences - 1, prepared.prompt_tokens());

@@ -73,7 +73,7 @@ class Service final : public Handler {
                        std::chrono::steady_clock::time_point received, const std::shared_ptr<Ticket>& ticket,
                        const std::shared_ptr<Reply>& reply);
   // Why a request that adds so much cannot be taken now.
-  std::optional<ApiError> Overload(size_t sequences, size_t tokens);
+  std::optional<ApiError> Overload(size_t sequences, size_t tokens, size_t held = 0);  // `held`: places it has
   std::optional<ApiError> NotReady() const;
   ApiError Refused(const char* reason, ApiError error);
   int RetryAfter() const;
