@@ -227,8 +227,7 @@ void AddContextLength(CLI::App& app, EngineFlags* flags) {
       ->group("Model");
 }
 
-std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
-  RequireModel(flags.paths);
+EngineOptions MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options;
   options.model_path = flags.paths.model;
   if (!flags.no_adapter) options.adapter_path = flags.paths.adapter;
@@ -236,7 +235,12 @@ std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
   options.context_length = flags.context_length;
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
   options.head = flags.head == "q4" ? HeadFormat::kQ4 : HeadFormat::kStored;
-  return Engine::Load(options);
+  return options;
+}
+
+std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags) {
+  RequireModel(flags.paths);
+  return Engine::Load(MakeEngineOptions(flags));
 }
 
 void AddPolicyFlags(CLI::App& app, PolicyFlags* flags) {

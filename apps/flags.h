@@ -72,6 +72,7 @@ struct EngineFlags {
 };
 void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads = true);
 void AddContextLength(CLI::App& app, EngineFlags* flags);
+EngineOptions MakeEngineOptions(const EngineFlags& flags);
 // RequireModel, then loads.
 std::unique_ptr<Engine> LoadEngine(const EngineFlags& flags);
 

@@ -111,6 +111,7 @@ int Main(int argc, char** argv) {
     AddAnalyze(app, command);
     AddReport(app, command);
     AddExport(app, command);
+    AddServe(app, command);
     if (argc < 2) {
       fmt::print(stderr, "{}", app.help());
       return ExitCode(ErrorCode::kInvalidArgument);

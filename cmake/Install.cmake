@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
 add_library(gateskip_library STATIC)
-foreach(room base tensor io text gate kernels model runtime sched server)
+foreach(room base tensor io text gate kernels model runtime sched)  # no public header leads to the server
   if(TARGET gs_${room})
     target_sources(gateskip_library PRIVATE $<TARGET_OBJECTS:gs_${room}>)
   endif()

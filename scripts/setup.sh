@@ -8,8 +8,8 @@
 # GATESKIP_SETUP=skip leaves the system alone: for machines whose compilers and libraries come from elsewhere.
 set -euo pipefail
 
-build_packages=(ca-certificates ccache cmake g++ libcli11-dev libfmt-dev libre2-dev libtomlplusplus-dev libutf8proc-dev
-                ninja-build nlohmann-json3-dev python3 python3-pip)
+build_packages=(ca-certificates ccache cmake g++ libboost-dev libcli11-dev libfmt-dev libre2-dev libtomlplusplus-dev
+                libutf8proc-dev ninja-build nlohmann-json3-dev prometheus-cpp-dev python3 python3-pip)
 test_packages=(clang-14 clang-format-14 clang-tidy-14 git libbenchmark-dev libclang-rt-14-dev libgmock-dev
                libgloo-dev libgtest-dev libtorch-dev valgrind)
 

@@ -65,15 +65,14 @@ class Checker : public nlohmann::json_sax<json> {
     return Count();
   }
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& e) override {
-    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected valid JSON, found: {}; correct the file", origin_,
-         Clip(e.what()));
+    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected valid JSON, found: {}; correct it", origin_, Clip(e.what()));
   }
 
  private:
   bool Count() {
     if (++items_ > max_items_) {
-      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} keys and values, found more; split the file",
-           origin_, max_items_);
+      Fail(ErrorCode::kLimitExceeded, "[{}] JSON: expected at most {} keys and values, found more; split it", origin_,
+           max_items_);
     }
     return true;
   }
@@ -102,7 +101,7 @@ class Checker : public nlohmann::json_sax<json> {
 json ParseJson(std::string_view text, const std::string& origin, int max_depth, size_t max_items) {
   // The parser takes a NUL for the end of its input, and would let anything follow it.
   if (const size_t nul = text.find('\0'); nul != text.npos) {
-    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected text, found a NUL byte at {}; correct the file", origin, nul);
+    Fail(ErrorCode::kCorruptData, "[{}] JSON: expected text, found a NUL byte at {}; correct it", origin, nul);
   }
   Checker checker(origin, max_depth, max_items);
   json::sax_parse(text, &checker);

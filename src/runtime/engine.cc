@@ -23,7 +23,9 @@ int ContextLength(const EngineOptions& options, const ModelConfig& config) {
   return options.context_length == 0 ? std::min(config.context_length, kDefaultContextCap) : options.context_length;
 }
 
-ModelInfo Describe(const EngineOptions& options, const LoadedModel& model) {
+}  // namespace
+
+ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model) {
   const ModelConfig& c = model.transformer->config;
   const ModelWeights& w = model.transformer->weights;
   ModelInfo info;
@@ -54,11 +56,9 @@ ModelInfo Describe(const EngineOptions& options, const LoadedModel& model) {
   return info;
 }
 
-}  // namespace
-
 Engine::Impl::Impl(const EngineOptions& options, std::unique_ptr<LoadedModel> loaded_model)
     : model(std::move(loaded_model)),
-      info(Describe(options, *model)),
+      info(DescribeModel(options, *model)),
       prefill_chunk(options.prefill_chunk),
       kv({static_cast<size_t>(info.num_kv_heads), static_cast<size_t>(info.head_dim), KvTypeOf(options.compute)},
          info.num_layers),

@@ -41,6 +41,9 @@ Step MakeStep(const ModelConfig& config, ComputeType compute, int max_rows);
 // adapter inside the GGUF, if there is one. Does not run the self-test. Throws Error.
 std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options);
 
+// Throws Error(kInvalidArgument) for a context length that the model does not reach.
+ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model);
+
 // The plan behind a budget: gates or random decisions. Throws Error(kInvalidArgument) for a budget out of range or
 // one that needs an adapter when there is none.
 SkipPlanPtr MakePlan(const LoadedModel& model, const BudgetOptions& options, double budget);
