@@ -189,6 +189,12 @@ TEST_P(RowOpsTest, LogSumExpStableAndDefinedAtTheEdges) {
   EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{0.0F, 0.0F}), std::log(2.0F));
   EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{1000.0F, 1000.0F}), 1000.0F + std::log(2.0F));
   EXPECT_EQ(LogSumExp(std::vector<float>{-kInfinity, -kInfinity}), -kInfinity);
+  EXPECT_FLOAT_EQ(LogSumExp(std::vector<float>{-kInfinity, 1.0F}), 1.0F);
+  for (size_t at = 0; at < 20; ++at) {
+    std::vector<float> x(20, 1.0F);
+    x[at] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(std::isnan(LogSumExp(x))) << at;
+  }
   for (const size_t n : {size_t{1}, size_t{15}, size_t{33}, size_t{5000}}) {
     const std::vector<float> x = RandomFloats(n, 21);
     double sum = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/engine_loop.h"
 
+#include <new>
 #include <utility>
 
 namespace gateskip::server {
@@ -51,6 +52,7 @@ void EngineLoop::Cancel(uint64_t id) {
 }
 
 bool EngineLoop::Stalled(std::chrono::milliseconds limit) const {
+  if (broken_.load(std::memory_order_acquire)) return true;
   if (!busy_.load(std::memory_order_acquire)) return false;
   return Now() - last_beat_.load(std::memory_order_acquire) > std::chrono::nanoseconds(limit).count();
 }
@@ -67,7 +69,7 @@ void EngineLoop::Beat(bool busy) {
 
 bool EngineLoop::Receive(bool idle, Inbox* inbox) {
   std::unique_lock lock(mutex_);
-  stats_ = scheduler_->stats();
+  stats_ = scheduler_ == nullptr ? SchedulerStats{} : scheduler_->stats();
   const auto called = [&] { return stopping_ || !inbox_.jobs.empty() || !inbox_.cancelled.empty(); };
   if (idle && !called()) {
     Beat(false);
@@ -90,6 +92,8 @@ void EngineLoop::Accept(Job job) {
   const uint64_t id = job.id;
   running_[id] = {.scheduler_id = 0, .on_done = std::move(job.on_done)};
   try {
+    if (scheduler_ == nullptr) Renew();
+    if (scheduler_ == nullptr) throw std::bad_alloc();
     running_[id].scheduler_id = scheduler_->Add(std::move(job.request), [this, id](SequenceResult&& result) {
       EngineOutcome outcome;
       if (result.error) {
@@ -106,11 +110,21 @@ void EngineLoop::Accept(Job job) {
 
 void EngineLoop::Drop(uint64_t id) {
   const auto found = running_.find(id);
-  if (found != running_.end()) scheduler_->Cancel(found->second.scheduler_id);
+  if (found != running_.end() && scheduler_ != nullptr) scheduler_->Cancel(found->second.scheduler_id);
 }
 
 void EngineLoop::FailAll(const ApiError& error) {
   while (!running_.empty()) End(running_.begin()->first, {.result = std::nullopt, .error = error});
+}
+
+void EngineLoop::Renew() noexcept {
+  scheduler_.reset();
+  try {
+    scheduler_ = std::make_unique<Scheduler>(model_, options_);
+  } catch (const std::exception&) {
+    // No memory for a cache: asked for again with the next request.
+  }
+  broken_.store(scheduler_ == nullptr, std::memory_order_release);
 }
 
 void EngineLoop::Run() {
@@ -120,11 +134,11 @@ void EngineLoop::Run() {
     try {
       for (Job& job : inbox.jobs) Accept(std::move(job));
       for (const uint64_t id : inbox.cancelled) Drop(id);
-      idle = !scheduler_->Step();
+      idle = scheduler_ == nullptr || !scheduler_->Step();
     } catch (const std::exception& error) {
       // What state the scheduler is in nobody knows: a new one, and an answer to everybody who waited.
       FailAll(ToApiError(error));
-      scheduler_ = std::make_unique<Scheduler>(model_, options_);
+      Renew();
       idle = true;
     }
   }

@@ -45,7 +45,7 @@ class EngineLoop {
   // Any thread. The request ends with FinishReason::kCancelled, unless it has ended already.
   void Cancel(uint64_t id);
 
-  // Whether a step has been running for longer than `limit`, or the thread is gone.
+  // Whether a step has been running for longer than `limit`, or there is no scheduler to run one.
   bool Stalled(std::chrono::milliseconds limit) const;
   SchedulerStats stats() const;
 
@@ -65,6 +65,8 @@ class EngineLoop {
   };
 
   void Run();
+  // A new scheduler in place of one that threw, if there is memory for one.
+  void Renew() noexcept;
   // Waits while there is nothing to do. False to end.
   bool Receive(bool idle, Inbox* inbox);
   void Accept(Job job);
@@ -85,6 +87,7 @@ class EngineLoop {
   bool stopping_ = false;
 
   std::atomic<bool> busy_{false};
+  std::atomic<bool> broken_{false};    // no scheduler
   std::atomic<int64_t> last_beat_{0};  // steady_clock, ns
 
   // Of the engine thread alone.

@@ -148,14 +148,15 @@ static void ToHalf(const float* x, size_t n, uint16_t* out) {
   for (size_t j = 0; i + j < n; ++j) out[i + j] = tail[j];
 }
 
-// Exponentials in f32, their sum in f64.
+// Exponentials in f32, their sum in f64; a NaN stays one, which ExpF alone would lose.
 static double SumExp(const float* x, size_t n, float largest) {
   typedef float Half __attribute__((vector_size(32)));
   typedef double VecD __attribute__((vector_size(64)));
   VecD sums[2] = {VecD{0}, VecD{0}};
   for (size_t i = 0; i < n; i += 16) {
     const VecF v = n - i >= 16 ? LoadF(x + i) : LoadTail(x + i, n - i, -__builtin_inff());
-    const VecF e = ExpF(v - SetF(largest));
+    const VecI number = v == v;
+    const VecF e = number ? ExpF(v - SetF(largest)) : v;
     Half halves[2];
     __builtin_memcpy(halves, &e, sizeof(e));
     for (int j = 0; j < 2; ++j) sums[j] += __builtin_convertvector(halves[j], VecD);
