@@ -310,6 +310,12 @@ void AddSamplingFlags(CLI::App& app, SamplingOptions* sampling) {
       ->group(group);
   AddInt(app, "--repeat-window", &sampling->repeat_window, 0, kMaxTokens, "How many tokens back 'lately' reaches")
       ->group(group);
+  AddFloat(app, "--presence-penalty", &sampling->presence_penalty, -2, 2,
+           "Taken from the logit of every token drawn before, in [-2, 2]; 0: off")
+      ->group(group);
+  AddFloat(app, "--frequency-penalty", &sampling->frequency_penalty, -2, 2,
+           "Taken as often as it was drawn, in [-2, 2]; 0: off")
+      ->group(group);
   AddUint64(app, "--seed", &sampling->seed, "Seed of the draws; the same seed gives the same text")->group(group);
 }
 

@@ -16,6 +16,8 @@
 namespace gateskip {
 namespace {
 
+using ::testing::ElementsAre;
+
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
@@ -78,6 +80,21 @@ TEST(SamplerTest, RefusesEveryFieldOutOfRangeByName) {
   const std::vector<Case> cases = {
       {"temperature", [](SamplingOptions& o) { o.temperature = kNaN; }},
       {"temperature", [](SamplingOptions& o) { o.temperature = kInf; }},
+      {"presence_penalty", [](SamplingOptions& o) { o.presence_penalty = 2.1F; }},
+      {"presence_penalty", [](SamplingOptions& o) { o.presence_penalty = kNaN; }},
+      {"frequency_penalty", [](SamplingOptions& o) { o.frequency_penalty = -2.1F; }},
+      {"logit_bias",
+       [](SamplingOptions& o) {
+         o.logit_bias = {{0, 100.5F}};
+       }},
+      {"logit_bias",
+       [](SamplingOptions& o) {
+         o.logit_bias = {{0, kNaN}};
+       }},
+      {"logit_bias",
+       [](SamplingOptions& o) {
+         o.logit_bias.assign(1025, {0, 0.0F});
+       }},
       {"temperature", [](SamplingOptions& o) { o.temperature = -0.1F; }},
       {"temperature", [](SamplingOptions& o) { o.temperature = 100.5F; }},
       {"top_k", [](SamplingOptions& o) { o.top_k = -1; }},
@@ -118,6 +135,40 @@ TEST(SamplerTest, ProbabilitiesMatchSoftmax) {
     const double expected = std::exp(static_cast<double>(logits[static_cast<size_t>(id)]) / 0.7) / total;
     EXPECT_NEAR(p, expected, 3e-6 * expected);
   }
+}
+
+// OpenAI's formula: logit[id] + bias[id] - (c > 0) * presence - c * frequency, c = times drawn before by this sampler.
+TEST(SamplerTest, BiasAndPenaltiesOfWhatWasDrawn) {
+  SamplingOptions options;
+  options.presence_penalty = 1.0F;
+  options.frequency_penalty = 0.25F;
+  options.logit_bias = {{2, 2.0F}, {3, -100.0F}, {-1, 5.0F}, {99, 5.0F}};  // ids beyond the vocabulary do nothing
+  Sampler sampler(options);
+  const std::vector<float> logits = {3.0F, 2.9F, 0.0F, 9.0F};
+  // Biased: 3, 2.9, 2, -91. Each draw costs the first time 1.25, then 0.25.
+  const std::vector<int32_t> prompt = {1, 1, 1};
+  std::vector<int32_t> drawn;
+  std::vector<float> shifted;
+  for (int i = 0; i < 6; ++i) {
+    shifted = logits;
+    drawn.push_back(sampler.Sample(shifted, prompt));
+  }
+  EXPECT_THAT(drawn, ElementsAre(0, 1, 2, 0, 1, 0));
+  // What the last draw saw: 0 was drawn twice, 1 twice, 2 once.
+  EXPECT_THAT(shifted, ElementsAre(3.0F - 1.5F, 2.9F - 1.5F, 2.0F - 1.25F, 9.0F - 100.0F));
+}
+
+TEST(SamplerTest, NegativePenaltiesRepeat) {
+  SamplingOptions options;
+  options.frequency_penalty = -2.0F;
+  options.logit_bias = {{1, 0.5F}};
+  Sampler sampler(options);
+  const std::vector<float> first = {0.0F, 0.0F};
+  const std::vector<float> then = {1.5F, 0.0F};
+  std::vector<float> scratch = first;
+  EXPECT_EQ(sampler.Sample(scratch, {}), 1);
+  scratch = then;
+  EXPECT_EQ(sampler.Sample(scratch, {}), 1);
 }
 
 TEST(SamplerTest, DistributionSumsToOneForManyOptions) {

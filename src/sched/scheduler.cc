@@ -252,7 +252,7 @@ void Scheduler::Impl::EndJob(const std::shared_ptr<Job>& job) {
   messages_.push_back({job, std::nullopt});
 }
 
-void Scheduler::Impl::EndFailedJobs() {
+bool Scheduler::Impl::EndFailedJobs() {
   std::vector<std::shared_ptr<Job>> failed;
   for (const auto& [id, job] : running_) {
     if (job->result.error) failed.push_back(job);
@@ -262,6 +262,7 @@ void Scheduler::Impl::EndFailedJobs() {
     ++stats_.cancelled;
     EndJob(job);
   }
+  return !failed.empty();
 }
 
 void Scheduler::Impl::Deliver() {
@@ -296,7 +297,8 @@ bool Scheduler::Impl::Step() {
       step_.on_logits = nullptr;
       AdvanceLanes();
     }
-    EndFailedJobs();
+    const bool some_failed = EndFailedJobs();
+    GS_CHECK(some_failed || !step_.rows.empty());  // else nothing would ever come of the lanes
   }
   Deliver();
   return !lanes_.empty() || !queue_.empty();

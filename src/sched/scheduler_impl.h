@@ -56,7 +56,7 @@ class Scheduler::Impl {
   void EndLane(Lane& lane);
   // Gives back what the job holds and leaves its result to Deliver.
   void EndJob(const std::shared_ptr<Job>& job);
-  void EndFailedJobs();
+  bool EndFailedJobs();  // whether there were any
   void Deliver();
 
   // --- step_rows.cc

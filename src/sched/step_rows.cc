@@ -55,7 +55,7 @@ void Scheduler::Impl::AppendPromptRows(size_t room) {
     asking.push_back({.key = job.request.fairness_key, .position = lane.next, .remaining = lane.end() - lane.next});
   }
   const bool someone_waits = std::ranges::any_of(lanes_, &Lane::decoding);
-  size_t max_cost = someone_waits ? static_cast<size_t>(options_.max_prompt_rows) * kRowCostUnit : 0;
+  size_t max_cost = static_cast<size_t>(someone_waits ? options_.max_prompt_rows : options_.max_rows) * kRowCostUnit;
   for (const StepRow& row : step_.rows) max_cost += RowCost(static_cast<size_t>(row.position));
   const std::vector<size_t> rows = deal_.Deal(asking, {.max_rows = room, .max_cost = max_cost});
   for (size_t i = 0; i < lanes.size(); ++i) {
