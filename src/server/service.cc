@@ -92,6 +92,7 @@ void Service::SetModel(std::unique_ptr<ServedModel> model) {
   model_ = std::move(model);
   SchedulerOptions scheduler;
   scheduler.max_sequences = options_.max_running;
+  scheduler.max_rows = 256;  // steps short enough that a cancelled request ends at once
   scheduler.max_positions = options_.kv_tokens;
   scheduler.refuse_oversized = true;
   scheduler.prefix_cache = options_.prefix_cache;
