@@ -32,7 +32,7 @@ tcp::endpoint EndpointOf(const ServeOptions& options) {
 }  // namespace
 
 Listener::Listener(asio::io_context& io, const ServeOptions& options, Handler& handler)
-    : io_(io), acceptor_(io), retry_(io), handler_(handler), limits_(options.limits) {
+    : acceptor_(io), retry_(io), handler_(handler), limits_(options.limits) {
   const tcp::endpoint endpoint = EndpointOf(options);
   error_code error;
   acceptor_.open(endpoint.protocol(), error);

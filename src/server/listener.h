@@ -40,7 +40,6 @@ class Listener {
   bool MakeRoom();
   void Forget(Connection& connection);
 
-  boost::asio::io_context& io_;
   boost::asio::ip::tcp::acceptor acceptor_;
   boost::asio::steady_timer retry_;
   Handler& handler_;

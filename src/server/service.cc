@@ -182,7 +182,7 @@ ApiError Service::Refused(const char* reason, ApiError error) {
 
 std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens, size_t held) {
   if (std::optional<ApiError> error = NotReady()) return Refused("unavailable", std::move(*error));
-  const auto places = static_cast<size_t>(options_.max_running + options_.max_queue);
+  const auto places = static_cast<size_t>(options_.max_running) + static_cast<size_t>(options_.max_queue);
   if (sequences + held > places) {
     return HttpError(400, fmt::format("[request] n: expected at most {} prompts times choices (--max-queue and "
                                       "--parallel), found {}; ask for fewer",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What instruction_test.py counts under callgrind, on one thread; loading is not instrumented. Without callgrind it just
-// runs. `instruction_probe MODEL ADAPTER`
+// What instruction_test.py counts under callgrind, on one thread; loading is not instrumented. Without callgrind it
+// just runs. `instruction_probe MODEL ADAPTER`
 #include <valgrind/callgrind.h>
 
 #include <cstdio>
