@@ -41,15 +41,6 @@ std::string SavingText(const SavingReport& saving) {
   return fmt::format("{:.1f} / {:.1f} / {:.1f} %", saving.requested * 100, saving.nominal * 100, saving.net * 100);
 }
 
-Json SavingJson(const SavingReport& saving) {
-  return {{"requested", saving.requested},
-          {"nominal", saving.nominal},
-          {"net", saving.net},
-          {"rows", saving.rows},
-          {"branches_run", saving.branches_run},
-          {"branches_skipped", saving.branches_skipped}};
-}
-
 SavingReport MergeSavings(const std::vector<SavingReport>& reports) {
   SavingReport merged;
   for (const SavingReport& report : reports) {

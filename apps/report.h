@@ -9,6 +9,7 @@
 
 #include "base/text_table.h"
 #include "gateskip/engine.h"
+#include "runtime/saving_json.h"
 
 namespace gateskip::cli {
 
@@ -18,7 +19,6 @@ std::string_view FinishReasonName(FinishReason reason);
 
 // "25.0 / 27.3 / 24.8 %".
 std::string SavingText(const SavingReport& saving);
-Json SavingJson(const SavingReport& saving);
 // Rows-weighted mean of several reports of one budget.
 SavingReport MergeSavings(const std::vector<SavingReport>& reports);
 

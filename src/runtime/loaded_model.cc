@@ -44,7 +44,8 @@ WeightFormats FormatsOf(const EngineOptions& options) {
   using kernels::PackFormat;
   if (options.compute == ComputeType::kF32) {
     if (options.head != HeadFormat::kStored) {
-      Fail(ErrorCode::kInvalidArgument, "[options] head: expected the stored format where everything is f32, found q4");
+      Fail(ErrorCode::kInvalidArgument,
+           "[options] head: expected the stored format where everything is f32, found q4; drop one of both");
     }
     return {PackFormat::kF32, PackFormat::kF32};
   }

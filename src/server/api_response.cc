@@ -6,19 +6,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/saving_json.h"
 #include "text/utf8.h"
 
 namespace gateskip::server {
 namespace {
-
-Json SavingJson(const SavingReport& saving) {
-  return {{"requested", saving.requested},
-          {"nominal", saving.nominal},
-          {"net", saving.net},
-          {"rows", saving.rows},
-          {"branches_run", saving.branches_run},
-          {"branches_skipped", saving.branches_skipped}};
-}
 
 Json BytesJson(std::string_view bytes) {
   Json list = Json::array();

@@ -6,7 +6,7 @@
 
 // A tile is kPanelTile panels x kRowTile rows: each has an integer and a float accumulator in a register. Both numbers
 // matter: with one panel the activations' broadcast loads, one per dot product, keep the multipliers waiting.
-// Measured on Zen 5 (1 thread, peak 1145 GOP/s from registers, 572 with a broadcast load for each): 1 x 8 550 GOP/s,
+// Measured on Zen 5 (1 thread, peak 1145 GOP/s from registers, 572 with a broadcast load for each): 1 x 8 682 GOP/s,
 // 2 x 6 765, 4 x 3 769. Two-step dot products take registers of their own, and AVX2 has but sixteen of half the width.
 #if defined(__AVX512VNNI__)
 enum { kPanelTile = 2, kRowTile = 6 };
