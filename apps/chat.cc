@@ -67,10 +67,11 @@ class LineReader {
 
 class Chat {
  public:
-  explicit Chat(const ChatCommand& flags) : flags_(flags), interactive_(IsTerminal(stdin) && IsTerminal(stdout)) {
+  explicit Chat(ChatCommand& flags) : flags_(flags), interactive_(IsTerminal(stdin) && IsTerminal(stdout)) {
     options_ = flags.generation.options;
     ValidateSamplingOptions(options_.sampling);
     options_.budget = MakeBudget(flags.budget, flags.engine);
+    options_.speculation = MakeSpeculation(flags.generation.speculation, &flags.engine);
   }
 
   int Run() {

@@ -11,12 +11,16 @@
 
 #include "base/check.h"
 #include "io/embedded_adapter.h"
+#include "runtime/draft.h"
 #include "terminal.h"
 
 namespace gateskip::cli {
 namespace {
 
 constexpr int64_t kMaxTokens = 1 << 30;
+
+// In the order of DraftKind.
+const std::vector<std::string> kDraftNames = {"none", "gates", "exit", "ngram"};
 
 // "--budget" of "-b,--budget": the last spelling is the long one.
 std::string LongName(const std::string& names) {
@@ -213,7 +217,9 @@ void AddThreads(CLI::App& app, int* threads) {
 void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads) {
   AddModelPath(app, &flags->paths);
   AddAdapterPath(app, &flags->paths, "Adapter directory with gates, thresholds and deltas");
-  app.add_flag("--no-adapter", flags->no_adapter, "Run the plain base model, whatever --adapter says")->group("Model");
+  app.add_flag("--no-adapter", flags->no_adapter,
+               "Run the plain base model, whatever --adapter says; drafts may still use it")
+      ->group("Model");
   if (with_threads) AddThreads(app, &flags->threads);
   app.add_flag("--f32", flags->f32, "Compute in f32 on dequantised weights: the slow reference")->group("Model");
   AddChoice(app, "--head", &flags->head, {"stored", "q4"},
@@ -230,7 +236,7 @@ void AddContextLength(CLI::App& app, EngineFlags* flags) {
 EngineOptions MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options;
   options.model_path = flags.paths.model;
-  if (!flags.no_adapter) options.adapter_path = flags.paths.adapter;
+  if (!flags.no_adapter || flags.adapter_drafts) options.adapter_path = flags.paths.adapter;
   options.threads = flags.threads;
   options.context_length = flags.context_length;
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
@@ -332,6 +338,33 @@ void AddGenerationFlags(CLI::App& app, GenerationFlags* flags) {
       ->group(generation);
 
   AddSamplingFlags(app, &options.sampling);
+  AddSpeculationFlags(app, &flags->speculation);
+}
+
+void AddSpeculationFlags(CLI::App& app, SpeculationFlags* flags) {
+  const std::string group = "Speculative decoding";
+  AddChoice(app, "--speculative", &flags->draft, kDraftNames,
+            "Draft tokens and verify several in one step; the text stays the same. By the gates at a higher budget, by "
+            "the first layers alone, or by what followed the same tokens before")
+      ->group(group);
+  AddDouble(app, "--draft-budget", &flags->options.budget, 0.01, kHighestBudget,
+            "What drafted tokens save; with exit: the share of the layers left out")
+      ->group(group);
+  AddInt(app, "--draft-tokens", &flags->options.max_tokens, 1, kMaxDraftTokens,
+         "Tokens to draft at most before they are verified")
+      ->group(group);
+}
+
+SpeculationOptions MakeSpeculation(const SpeculationFlags& flags, EngineFlags* engine) {
+  SpeculationOptions options = flags.options;
+  options.draft = static_cast<DraftKind>(ChoiceIndex(kDraftNames, flags.draft));
+  engine->adapter_drafts = options.draft == DraftKind::kGates;
+  if (engine->adapter_drafts && !BringGates(engine->paths)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[command line] --speculative gates: expected gates, found no adapter; pass --adapter, or draft with ngram or "
+         "exit");
+  }
+  return options;
 }
 
 void AddPromptFlags(CLI::App& app, TextSource* source, const std::string& what) {

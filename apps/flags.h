@@ -69,6 +69,7 @@ struct EngineFlags {
   bool f32 = false;
   std::string head = "stored";
   bool no_adapter = false;
+  bool adapter_drafts = false;  // it is loaded in any case
 };
 void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads = true);
 void AddContextLength(CLI::App& app, EngineFlags* flags);
@@ -98,8 +99,18 @@ void RequireAdapterFor(double budget, const PolicyFlags& policy, const EngineFla
 
 void AddSamplingFlags(CLI::App& app, SamplingOptions* sampling);
 
+// --speculative and how it drafts.
+struct SpeculationFlags {
+  std::string draft = "none";
+  SpeculationOptions options;
+};
+void AddSpeculationFlags(CLI::App& app, SpeculationFlags* flags);
+// Also has the adapter loaded if it drafts. Throws Error(kInvalidArgument) where there are no gates to draft with.
+SpeculationOptions MakeSpeculation(const SpeculationFlags& flags, EngineFlags* engine);
+
 struct GenerationFlags {
   GenerateOptions options;
+  SpeculationFlags speculation;
   std::string system;
 };
 void AddGenerationFlags(CLI::App& app, GenerationFlags* flags);

@@ -27,7 +27,7 @@ struct GenerateCommand {
   bool verbose = false;
 };
 
-int Run(const GenerateCommand& flags) {
+int Run(GenerateCommand& flags) {
   GenerateOptions options = flags.generation.options;
   ValidateSamplingOptions(options.sampling);
   options.budget = MakeBudget(flags.budget, flags.engine);
@@ -37,6 +37,7 @@ int Run(const GenerateCommand& flags) {
          "[command line] --system: expected the chat template, found --no-chat; drop one of them");
   }
   RequireModel(flags.engine.paths);
+  options.speculation = MakeSpeculation(flags.generation.speculation, &flags.engine);
   const std::string text = ReadText(flags.prompt, kMaxPromptBytes);
 
   InstallInterruptHandler();

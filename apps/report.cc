@@ -17,6 +17,15 @@ std::string PhaseLine(std::string_view name, size_t tokens, double rate, const S
       tokens, rate, saving.requested * 100, saving.nominal * 100, saving.net * 100, note);
 }
 
+// Nothing where every step gave one token because nothing was drafted.
+std::string SpeculationLine(const SpeculationReport& report, size_t decoded) {
+  if (report.drafted == 0) return "";
+  return fmt::format("drafted: {} tokens, {} accepted ({:.0f} %); {:.2f} tokens a step\n", report.drafted,
+                     report.accepted,
+                     100.0 * static_cast<double>(report.accepted) / static_cast<double>(report.drafted),
+                     PerSecond(static_cast<double>(decoded), static_cast<double>(report.steps)));
+}
+
 }  // namespace
 
 std::string_view FinishReasonName(FinishReason reason) {
@@ -68,7 +77,8 @@ std::string TimingText(const GenerateResult& result) {
   return PhaseLine("prompt", computed, PerSecond(static_cast<double>(computed), result.prefill_seconds),
                    result.prefill_saving, note) +
          PhaseLine("generation", result.token_ids.size(),
-                   PerSecond(static_cast<double>(decoded), result.decode_seconds), result.decode_saving, "");
+                   PerSecond(static_cast<double>(decoded), result.decode_seconds), result.decode_saving, "") +
+         SpeculationLine(result.speculation, decoded);
 }
 
 Json GenerateJson(const GenerateResult& result) {
@@ -86,7 +96,8 @@ Json GenerateJson(const GenerateResult& result) {
             {"decode_seconds", result.decode_seconds},
             {"prefill_tokens_per_second", PerSecond(computed, result.prefill_seconds)},
             {"decode_tokens_per_second", PerSecond(decoded, result.decode_seconds)}}},
-          {"saving", {{"prefill", SavingJson(result.prefill_saving)}, {"decode", SavingJson(result.decode_saving)}}}};
+          {"saving", {{"prefill", SavingJson(result.prefill_saving)}, {"decode", SavingJson(result.decode_saving)}}},
+          {"speculation", SpeculationJson(result.speculation)}};
 }
 
 void PrintJson(const Json& value) {

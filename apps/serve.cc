@@ -21,6 +21,7 @@ constexpr size_t kShortestKey = 8;
 struct ServeCommand {
   EngineFlags engine;
   BudgetFlags budget;
+  SpeculationFlags speculation;
   server::ServeOptions options;
   std::string api_key;
   std::string api_key_file;
@@ -82,12 +83,13 @@ server::AdaptiveRange ParseRange(const std::string& text) {
   return {.low = low, .high = high};
 }
 
-int Run(const ServeCommand& flags) {
+int Run(ServeCommand& flags) {
   server::ServeOptions options = flags.options;
   RequireModel(flags.engine.paths);
   const BudgetOptions budget = MakeBudget(flags.budget, flags.engine);
-  options.engine = MakeEngineOptions(flags.engine);
   options.use_adapter = budget.use_adapter;
+  options.speculation = MakeSpeculation(flags.speculation, &flags.engine);
+  options.engine = MakeEngineOptions(flags.engine);
   options.budget_prefill = budget.prefill;
   options.budget_decode = budget.decode;
   if (!flags.adaptive.empty()) options.adaptive = ParseRange(flags.adaptive);
@@ -147,6 +149,8 @@ void AddServe(CLI::App& app, Command& command) {
                   "Budget of requests that set none: LO with an empty queue, up to HI as it grows")
       ->type_name("LO:HI")
       ->group("Budget");
+
+  AddSpeculationFlags(*sub, &flags->speculation);
 
   const std::string capacity = "Capacity";
   AddInt(*sub, "--parallel", &options.max_running, 1, 1024, "Sequences that run at the same time")->group(capacity);

@@ -69,12 +69,29 @@ struct SamplingOptions {
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // (token id, added to its logit), each in [-100, 100]
 };
 
+enum class DraftKind {
+  kNone,
+  kGates,      // the model itself with the adapter's gates at a higher budget
+  kEarlyExit,  // the model's first layers and its head (arXiv 2309.08168, 2404.16710)
+  kNgram,      // what followed the same tokens earlier in the text (arXiv 2304.04487)
+};
+
+// Speculative decoding: tokens are drafted, then verified in one step. The text is that of plain decoding, token for
+// token; only the time differs.
+struct SpeculationOptions {
+  DraftKind draft = DraftKind::kNone;
+  double budget = 0.5;   // of drafted tokens, in (0, 0.95]; kEarlyExit: the share of the layers left out
+  int max_tokens = 8;    // drafted before they are verified, [1, 32]
+  bool adaptive = true;  // fewer, or none, where they are not likely enough to be accepted
+};
+
 struct GenerateOptions {
   int max_tokens = 128;           // -1: up to the context length
   std::vector<std::string> stop;  // generation ends before the first of these strings; it is not returned
   bool ignore_eos = false;
   SamplingOptions sampling;
   BudgetOptions budget;
+  SpeculationOptions speculation = {};
 };
 
 // What was asked for and what was really saved. Nominal counts branch applications; net counts weights really
@@ -88,6 +105,13 @@ struct SavingReport {
   uint64_t branches_skipped = 0;
 };
 
+struct SpeculationReport {
+  uint64_t drafted = 0;   // tokens that were drafted and verified
+  uint64_t accepted = 0;  // of those
+  uint64_t steps = 0;     // of the target, drafts verified in them or not; without a draft, one for each token
+  SavingReport draft_saving;
+};
+
 enum class FinishReason { kLength, kEndOfText, kStopString, kCancelled, kContextFull, kDeadline };
 
 struct GenerateResult {
@@ -99,7 +123,8 @@ struct GenerateResult {
   double prefill_seconds = 0;  // prompt, up to the first token
   double decode_seconds = 0;   // the tokens after the first
   SavingReport prefill_saving;
-  SavingReport decode_saving;
+  SavingReport decode_saving;  // of the rows that the text comes from; drafts and refused rows are in `speculation`
+  SpeculationReport speculation;
 };
 
 struct ScoreResult {

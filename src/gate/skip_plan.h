@@ -49,6 +49,8 @@ struct SkipPlan {
   uint64_t seed = 0;                       // kRandom
   GateScope scope = GateScope::kBranch;    // kRandom: kLayer throws once for both branches of a layer
   std::vector<uint8_t> runs;               // kStatic: [branches]
+  bool transient = false;                  // kStatic: its rows are run again, under another plan, before a row that
+                                           // runs what these skipped: they leave no K/V where they skip
   ExitRule exit;                           // kExit
   std::vector<std::vector<uint8_t>> mask;  // kMask: [branches][positions]; beyond the end everything runs
 

@@ -157,18 +157,22 @@ void Decide(const Transformer& model, int branch, Step& step) {
 }
 
 void ApplyKvRule(const Transformer& model, int layer, Step& step) {
-  if (step.skipped.empty()) return;
+  step.without_kv.clear();
+  for (const int32_t r : step.skipped) {
+    if (!step.rows[static_cast<size_t>(r)].plan->transient) step.without_kv.push_back(r);
+  }
+  if (step.without_kv.empty()) return;
   const KvRule rule = step.use_adapter && model.adapter ? model.adapter->config.kv_rule : KvRule::kCompute;
   const auto l = static_cast<size_t>(layer);
   const int below = rule == KvRule::kCopy ? KvCopySource(model.config, layer) : -1;
   if (rule == KvRule::kCompute || (rule == KvRule::kCopy && below < 0)) {
-    ProjectAndStoreKv(model, layer, step.skipped, step);
-    for (int32_t r : step.skipped) {
+    ProjectAndStoreKv(model, layer, step.without_kv, step);
+    for (int32_t r : step.without_kv) {
       step.event(BranchIndex(layer, BranchKind::kAttention), static_cast<size_t>(r)) |= kKvOnly;
     }
     return;
   }
-  for (int32_t r : step.skipped) {
+  for (int32_t r : step.without_kv) {
     const StepRow& row = step.rows[static_cast<size_t>(r)];
     const uint16_t source =
         rule == KvRule::kDrop ? kernels::kKvDropped : row.sequence->Source(static_cast<size_t>(below), row.position);

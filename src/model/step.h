@@ -71,6 +71,7 @@ class Step {
   MatrixView x;                          // [rows, d] residual stream
   MatrixView h;                          // [rows, d] the branch's normalised input
   RowList kept, skipped, wanted;         // of the branch at hand | that want logits: indices into rows
+  RowList without_kv;                    // skipped rows that the KV rule is for
   std::vector<float> importance;         // [rows]
   std::vector<ExitState> exits;          // [rows], if some row's plan is an early exit; else empty
   bool gate_evaluated = false;           // importance, and gate_values if the product wants g, are the branch's at hand

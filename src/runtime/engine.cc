@@ -126,16 +126,30 @@ bool Engine::Impl::Prefill(KvSequence* target, std::span<const int32_t> ids, siz
   return true;
 }
 
-void Engine::Impl::Decode(KvSequence* target, int32_t id, size_t position, const CallPlans& plans, SkipCounts* counts) {
-  kv.Grow(target, position + 1);
-  step.rows.assign(1, {.token = id,
-                       .position = static_cast<int32_t>(position),
-                       .sequence = target,
-                       .plan = plans.decode.get(),
-                       .wants_logits = true});
-  step.use_adapter = plans.use_adapter;
+void Engine::Impl::RunRows(KvSequence* target, std::span<const int32_t> ids, size_t first, const SkipPlan& plan,
+                           bool use_adapter) {
+  kv.Grow(target, first + ids.size());
+  step.rows.clear();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    step.rows.push_back({.token = ids[i],
+                         .position = static_cast<int32_t>(first + i),
+                         .sequence = target,
+                         .plan = &plan,
+                         .wants_logits = true});
+  }
+  step.use_adapter = use_adapter;
   model->transformer->Forward(step);
-  if (counts != nullptr) counts->Add(step.Counts(0, 1));
+}
+
+void Engine::Impl::Draft(KvSequence* target, std::span<const int32_t> ids, size_t room, const Sampler& sampler,
+                         Drafter* drafter) {
+  drafter->Begin(ids, room, sampler);
+  const DraftPlan& draft = drafter->plan();
+  while (drafter->WantsStep()) {
+    const std::span<const int32_t> last = drafter->ids().last(1);
+    RunRows(target, last, drafter->ids().size() - 1, *draft.plan, draft.use_adapter);
+    drafter->Take(step.logits.row_span(0), step.Counts(0, 1));
+  }
 }
 
 void Engine::Impl::ForgetCache() {

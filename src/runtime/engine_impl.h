@@ -3,6 +3,7 @@
 // score.cc scores and measures.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "gateskip/engine.h"
 #include "model/step.h"
+#include "runtime/draft.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "text/chat_template.h"
@@ -48,8 +50,13 @@ struct Engine::Impl {
   bool Prefill(KvSequence* target, std::span<const int32_t> ids, size_t first, const CallPlans& plans,
                const std::function<void(size_t first_id, ConstMatrixView logits)>& on_logits,
                const ProgressCallback& on_progress, SkipCounts* counts);
-  // Runs one decode row; its logits are in step.logits afterwards.
-  void Decode(KvSequence* target, int32_t id, size_t position, const CallPlans& plans, SkipCounts* counts);
+  // Runs ids as rows of one step, from position `first`; a row of logits for each is in step.logits afterwards.
+  void RunRows(KvSequence* target, std::span<const int32_t> ids, size_t first, const SkipPlan& plan, bool use_adapter);
+  // So many of them fit.
+  size_t MaxRows() const { return std::min(step.max_rows, step.max_logit_rows); }
+  // Drafts what may follow ids, at most `room` tokens. The K/V that it leaves behind are overwritten by the rows that
+  // verify it.
+  void Draft(KvSequence* target, std::span<const int32_t> ids, size_t room, const Sampler& sampler, Drafter* drafter);
 
   void ForgetCache();
   // Positions of the cache that this prompt may keep.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Engine::Generate: prefill, then one token at a time.
+// Engine::Generate: prefill, then one token at a time, or several where a draft agrees with the model.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "base/check.h"
+#include "runtime/draft.h"
 #include "runtime/engine_impl.h"
 #include "runtime/sampler.h"
 #include "runtime/text_sink.h"
@@ -44,6 +46,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
   }
   const CallPlans plans = e.MakePlans(options.budget);
   Sampler sampler(options.sampling);
+  Drafter drafter(*e.model, options.speculation);
   GenerateResult result;
   TextSink sink(e.model->tokenizer, options.stop, on_text, &result.text);
   result.prompt_tokens = prompt.size();
@@ -58,6 +61,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
     const CostModel& cost = e.model->cost(plans.use_adapter);
     result.prefill_saving = MakeReport(cost, prefill_counts, options.budget.prefill);
     result.decode_saving = MakeReport(cost, decode_counts, options.budget.decode);
+    result.speculation = drafter.Report();
     return result;
   };
 
@@ -76,35 +80,44 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
     result.prefill_seconds = SecondsSince(start);
 
     const Clock::time_point decode_start = Clock::now();
-    FinishReason reason = FinishReason::kLength;
-    const auto limit = static_cast<size_t>(e.info.context_length);
-    while (options.max_tokens == -1 || result.token_ids.size() < static_cast<size_t>(options.max_tokens)) {
-      const int32_t id = sampler.Sample(e.step.logits.row_span(0), ids);
-      if (!options.ignore_eos && e.model->tokenizer->IsEndOfGeneration(id)) {
-        reason = FinishReason::kEndOfText;
-        break;
-      }
+    const size_t context = static_cast<size_t>(e.info.context_length);
+    const size_t longest = options.max_tokens == -1 ? context : static_cast<size_t>(options.max_tokens);
+    // The next token, drawn from a row of logits; or why there is none, or no more after it.
+    const auto take_token = [&](std::span<float> logits) -> std::optional<FinishReason> {
+      const int32_t id = sampler.Sample(logits, ids);
+      if (!options.ignore_eos && e.model->tokenizer->IsEndOfGeneration(id)) return FinishReason::kEndOfText;
       result.token_ids.push_back(id);
       ids.push_back(id);
       sink.Push(id);
-      if (sink.stopped()) break;
-      if (sink.refused() || e.cancelled.load(std::memory_order_relaxed)) {
-        reason = FinishReason::kCancelled;
-        break;
+      if (sink.stopped()) return FinishReason::kStopString;
+      if (sink.refused() || e.cancelled.load(std::memory_order_relaxed)) return FinishReason::kCancelled;
+      if (ids.size() >= context) return FinishReason::kContextFull;
+      if (result.token_ids.size() >= longest) return FinishReason::kLength;
+      return std::nullopt;
+    };
+    std::optional<FinishReason> reason;
+    if (longest == 0) reason = FinishReason::kLength;
+    if (!reason) reason = take_token(e.step.logits.row_span(0));
+    while (!reason) {
+      const size_t room = std::min(longest - result.token_ids.size(), context - ids.size());
+      e.Draft(&e.sequence, ids, std::min(room, e.MaxRows()) - 1, sampler, &drafter);
+      e.RunRows(&e.sequence, drafter.ids().subspan(ids.size() - 1), ids.size() - 1, *plans.decode, plans.use_adapter);
+      // A row stands for the token after it as long as the text has gone the draft's way.
+      const size_t rows = e.step.rows.size();
+      size_t used = 0;
+      while (!reason && used < rows && (used == 0 || ids.back() == drafter.tokens()[used - 1])) {
+        reason = take_token(e.step.logits.row_span(used++));
       }
-      if (ids.size() > limit - 1) {
-        reason = FinishReason::kContextFull;
-        break;
-      }
-      if (options.max_tokens != -1 && result.token_ids.size() >= static_cast<size_t>(options.max_tokens)) break;
-      e.Decode(&e.sequence, id, ids.size() - 1, plans, &decode_counts);
+      drafter.Verified(used - 1);
+      decode_counts.Add(e.step.Counts(0, used));
     }
     result.decode_seconds = SecondsSince(decode_start);
-    // The last sampled token has not been run: it is not in the cache.
+    // The last token has not been run: it is not in the cache.
     const size_t decoded = decode_counts.run[0] + decode_counts.skipped[0];
     ids.resize(prompt.size() + decoded);
+    e.kv.Shrink(&e.sequence, ids.size());
     e.cached_ids = std::move(ids);
-    return finish(reason);
+    return finish(*reason);
   } catch (...) {
     e.ForgetCache();
     throw;

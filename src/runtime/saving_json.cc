@@ -12,4 +12,11 @@ nlohmann::ordered_json SavingJson(const SavingReport& saving) {
           {"branches_skipped", saving.branches_skipped}};
 }
 
+nlohmann::ordered_json SpeculationJson(const SpeculationReport& speculation) {
+  return {{"drafted", speculation.drafted},
+          {"accepted", speculation.accepted},
+          {"steps", speculation.steps},
+          {"draft_saving", SavingJson(speculation.draft_saving)}};
+}
+
 }  // namespace gateskip

@@ -93,7 +93,8 @@ Engine::BenchResult Engine::Bench(std::span<const int32_t> ids, int decode_token
     CheckNotCancelled(!e.cancelled.load(std::memory_order_relaxed));
     const Clock::time_point token_start = Clock::now();
     const auto next = static_cast<int32_t>(kernels::ArgMax(e.step.logits.row_span(0)));
-    e.Decode(sequence.get(), next, ids.size() + static_cast<size_t>(t), plans, &decode_counts);
+    e.RunRows(sequence.get(), {&next, 1}, ids.size() + static_cast<size_t>(t), *plans.decode, plans.use_adapter);
+    decode_counts.Add(e.step.Counts(0, 1));
     result.decode_seconds.push_back(SecondsSince(token_start));
   }
   result.weight_bytes_decode = kernels::WeightBytesRead() - bytes_before;

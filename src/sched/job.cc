@@ -18,8 +18,25 @@ SamplingOptions SamplingOf(const SequenceRequest& request, int choice) {
 }  // namespace
 
 Choice::Choice(const LoadedModel& model, const SequenceRequest& request, int index, ChoiceResult* result)
-    : sampler(SamplingOf(request, index)), sink(model.tokenizer, request.stop, nullptr, &result->text) {
+    : top_log_probs(request.top_log_probs),
+      wants_scores(request.want_log_probs || request.top_log_probs > 0),
+      sampler(SamplingOf(request, index)),
+      sink(model.tokenizer, request.stop, nullptr, &result->text) {
   result->decode_counts = SkipCounts(model.transformer->config.num_branches());
+}
+
+void Choice::DrawFrom(std::span<float> logits, std::span<const int32_t> ids, const RowScores* scores, bool last,
+                      std::vector<float>* scratch) {
+  const bool needed_again = !last || scores != nullptr;  // the sampler changes what it is given
+  if (needed_again) scratch->assign(logits.begin(), logits.end());
+  Draw draw;
+  draw.id = sampler.Sample(needed_again ? std::span<float>(*scratch) : logits, ids);
+  if (wants_scores) {
+    draw.log_prob = scores->LogProb(draw.id);
+    draw.is_greedy = scores->IsGreedy(draw.id);
+    if (top_log_probs > 0) draw.top = scores->Top(top_log_probs);
+  }
+  draws.push_back(std::move(draw));
 }
 
 Job::Job(const LoadedModel& model, SequenceRequest asked, std::function<void(SequenceResult&&)> on_done)

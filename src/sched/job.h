@@ -8,11 +8,13 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/draft.h"
 #include "runtime/loaded_model.h"
 #include "runtime/sampler.h"
 #include "runtime/text_sink.h"
 #include "sched/kv_pool.h"
 #include "sched/request.h"
+#include "sched/token_scores.h"
 
 namespace gateskip {
 
@@ -28,9 +30,16 @@ struct Draw {
 struct Choice {
   Choice(const LoadedModel& model, const SequenceRequest& request, int index, ChoiceResult* result);
 
+  // Draws a token from a row of logits, which are changed unless `last` is false (copied to `scratch` first) or there
+  // are scores, of this row, to note.
+  void DrawFrom(std::span<float> logits, std::span<const int32_t> ids, const RowScores* scores, bool last,
+                std::vector<float>* scratch);
+
+  const int top_log_probs;
+  const bool wants_scores;
   Sampler sampler;
   TextSink sink;
-  Draw draw;  // of the step at hand
+  std::vector<Draw> draws;  // of the step at hand: one, and one more for each drafted token that was drawn, too
 };
 
 struct Job {
@@ -64,12 +73,17 @@ struct Lane {
   KvSequence kv;
   std::vector<int32_t> ids;
   int choice = 0;
-  int continuation = -1;   // -1: none, it is the prompt or a choice
-  size_t next = 0;         // the first position that has not run
-  bool decoding = false;   // the prompt is through and a choice goes on
-  uint64_t last_turn = 0;  // when it last had a row, counted in lanes served
+  int continuation = -1;                  // -1: none, it is the prompt or a choice
+  size_t next = 0;                        // the first position that has not run
+  bool decoding = false;                  // the prompt is through and a choice goes on
+  std::unique_ptr<Drafter> drafter = {};  // while decoding
+  bool draft_open = false;                // tokens are being drafted, or wait to be verified
+  uint64_t last_turn = 0;                 // when it last had a row, counted in lanes served
 
   bool is_continuation() const { return continuation >= 0; }
+  // Whether its next row is one of the draft.
+  bool drafts() const { return decoding && draft_open && drafter->WantsStep(); }
+  bool uses_adapter() const { return drafts() ? drafter->plan().use_adapter : job->request.use_adapter; }
   // The last token of a continuation is scored, not run.
   size_t end() const { return is_continuation() ? ids.size() - 1 : ids.size(); }
   bool WantsLogits(size_t position) const;

@@ -54,6 +54,7 @@ struct SequenceRequest {
   SkipPlanPtr prefill = DensePlan();  // of the prompt and of continuations
   SkipPlanPtr decode = DensePlan();
   bool use_adapter = true;
+  SpeculationOptions speculation = {};  // changes no result but ChoiceResult::speculation
 
   int num_choices = 1;          // [1, 128] generations; choice i draws with seed + i, as a request of its own would
   bool want_log_probs = false;  // of generated tokens
@@ -68,7 +69,8 @@ struct ChoiceResult {
   std::string text;
   FinishReason finish_reason = FinishReason::kCancelled;  // until it has come to an end of its own
   ScoredTokens tokens;                                    // [token_ids], if want_log_probs or top_log_probs
-  SkipCounts decode_counts;
+  SkipCounts decode_counts;                               // of the rows that the tokens were drawn from
+  SpeculationReport speculation;
 };
 
 struct SequenceResult {

@@ -61,6 +61,7 @@ void Scheduler::Impl::Check(const SequenceRequest& request) const {
   };
   GS_CHECK(request.prefill != nullptr && request.decode != nullptr);
   check_ids(request.prompt, "prompt");
+  ValidateSpeculation(model_, request.speculation);
   CheckRange("max_tokens", request.max_tokens, 0, std::numeric_limits<int>::max());
   CheckRange("n", request.num_choices, 1, kMaxChoices);
   CheckRange("top_logprobs", request.top_log_probs, 0, kMaxTopLogProbs);
@@ -167,18 +168,21 @@ void Scheduler::Impl::PromptIsThrough(Lane& lane, float skipped_share) {
   }
   for (Lane* choice : choices) {
     choice->decoding = true;
-    TakeDraw(*choice, skipped_share);
+    Choice& drawn = job.choices[static_cast<size_t>(choice->choice)];
+    Draw draw = std::move(drawn.draws.front());
+    drawn.draws.clear();
+    TakeDraw(*choice, std::move(draw), skipped_share);
   }
 }
 
-void Scheduler::Impl::TakeDraw(Lane& lane, float skipped_share) {
+bool Scheduler::Impl::TakeDraw(Lane& lane, Draw draw, float skipped_share) {
   Job& job = *lane.job;
   const auto c = static_cast<size_t>(lane.choice);
   Choice& choice = job.choices[c];
   ChoiceResult& result = job.result.choices[c];
-  Draw draw = std::move(choice.draw);
   if (!job.request.ignore_eos && model_.tokenizer->IsEndOfGeneration(draw.id)) {
-    return EndChoice(lane, FinishReason::kEndOfText);
+    EndChoice(lane, FinishReason::kEndOfText);
+    return false;
   }
   result.token_ids.push_back(draw.id);
   lane.ids.push_back(draw.id);
@@ -199,7 +203,9 @@ void Scheduler::Impl::TakeDraw(Lane& lane, float skipped_share) {
                                               .skipped_share = skipped_share}});
   }
   const bool full = result.token_ids.size() >= static_cast<size_t>(job.request.max_tokens);
-  if (choice.sink.stopped() || full) EndChoice(lane, FinishReason::kLength);
+  const bool ends = choice.sink.stopped() || full;
+  if (ends) EndChoice(lane, FinishReason::kLength);
+  return !ends;
 }
 
 void Scheduler::Impl::EndChoice(Lane& lane, FinishReason reason) {

@@ -33,10 +33,13 @@ class Scheduler::Impl {
   struct LaneRows {
     Lane* lane;
     size_t begin, end;
+    bool draft = false;  // one row of a draft
   };
   struct WantedRow {
     Lane* lane;
-    size_t position;
+    size_t row;       // of the step
+    size_t position;  // in its sequence
+    bool draft = false;
     std::optional<Error> error = {};  // that it met
   };
   // A callback that is due: a token of the job, or, without one, its end.
@@ -51,7 +54,8 @@ class Scheduler::Impl {
   void Admit();
   void SkipCached(Lane& lane, size_t pages);
   void PromptIsThrough(Lane& lane, float skipped_share);
-  void TakeDraw(Lane& lane, float skipped_share);
+  // False when the lane has ended with it.
+  bool TakeDraw(Lane& lane, Draw draw, float skipped_share);
   void EndChoice(Lane& lane, FinishReason reason);
   void EndLane(Lane& lane);
   // Gives back what the job holds and leaves its result to Deliver.
@@ -63,12 +67,16 @@ class Scheduler::Impl {
   void FillRows();
   void ChooseAdapter();
   size_t AppendDecodeRows();
+  void BeginDrafts();
   void AppendPromptRows(size_t room);
-  void AppendRows(Lane& lane, size_t count);
+  // The next rows of the lane, which are of these tokens.
+  void AppendRows(Lane& lane, std::span<const int32_t> tokens, bool draft = false);
   void TakeLogits(size_t first, size_t count);
   void TakeRow(const WantedRow& row, std::span<float> logits, std::vector<float>* scratch) const;
+  void TakeDecoded(Lane& lane, size_t position, std::span<float> logits, std::vector<float>* scratch) const;
   void AdvanceLanes();
   void Advance(const LaneRows& rows);
+  void AdvanceDecoding(const LaneRows& rows);
   float SkippedShare(size_t row) const;
   void CountStep();
 
@@ -83,6 +91,7 @@ class Scheduler::Impl {
   RowDeal deal_;
   std::vector<LaneRows> lane_rows_;          // of the step at hand
   std::vector<WantedRow> wanted_;            // of the step at hand, in its order
+  std::vector<size_t> groups_;               // of wanted_, where each begins that one thread takes
   std::vector<std::vector<float>> scratch_;  // [threads][vocab], where it is needed
   std::deque<Message> messages_;
   bool delivering_ = false;

@@ -8,11 +8,19 @@
 #include "sched/token_scores.h"
 
 namespace gateskip {
+namespace {
+
+// Up to so many rows a step takes little longer than with one: the weights are read once for all of them. SmolLM2-135M
+// on two AVX-512 cores.
+constexpr size_t kRowsAtTheCostOfOne = 8;
+
+}  // namespace
 
 void Scheduler::Impl::FillRows() {
   step_.rows.clear();
   lane_rows_.clear();
   wanted_.clear();
+  BeginDrafts();
   ChooseAdapter();
   stats_.decode_rows = AppendDecodeRows();
   AppendPromptRows(static_cast<size_t>(options_.max_rows) - stats_.decode_rows);
@@ -22,22 +30,50 @@ void Scheduler::Impl::FillRows() {
 // A step runs with the adapter or without: in turn, if there are requests of both kinds.
 void Scheduler::Impl::ChooseAdapter() {
   const bool last = step_.use_adapter;
-  if (std::ranges::any_of(lanes_, [&](const Lane& lane) { return lane.job->request.use_adapter != last; })) {
+  if (std::ranges::any_of(lanes_, [&](const Lane& lane) { return lane.uses_adapter() != last; })) {
     step_.use_adapter = !last;
   }
 }
 
+// A row of every sequence that decodes; more of one whose drafted tokens are to be verified, where there is room.
 size_t Scheduler::Impl::AppendDecodeRows() {
   std::vector<Lane*> lanes;
   for (Lane& lane : lanes_) {
-    if (lane.decoding && lane.job->request.use_adapter == step_.use_adapter) lanes.push_back(&lane);
+    if (lane.decoding && lane.uses_adapter() == step_.use_adapter) lanes.push_back(&lane);
   }
-  if (lanes.size() > static_cast<size_t>(options_.max_rows)) {
+  const auto max_rows = static_cast<size_t>(options_.max_rows);
+  if (lanes.size() > max_rows) {
     std::ranges::stable_sort(lanes, {}, [](const Lane* lane) { return lane->last_turn; });
-    lanes.resize(static_cast<size_t>(options_.max_rows));
+    lanes.resize(max_rows);
   }
-  for (Lane* lane : lanes) AppendRows(*lane, 1);
+  size_t spare = max_rows - lanes.size();
+  for (Lane* lane : lanes) {
+    if (lane->drafts()) {
+      AppendRows(*lane, lane->drafter->ids().last(1), true);
+      continue;
+    }
+    if (lane->draft_open) {
+      lane->drafter->Shorten(spare);
+      spare -= lane->drafter->tokens().size();
+    }
+    AppendRows(*lane, std::span(lane->draft_open ? lane->drafter->ids() : lane->ids).subspan(lane->next));
+  }
   return step_.rows.size();
+}
+
+// Drafts pay as long as all rows of a step take little longer than one: a few, which the sequences that decode share.
+void Scheduler::Impl::BeginDrafts() {
+  const auto decoding = static_cast<size_t>(std::ranges::count_if(lanes_, &Lane::decoding));
+  for (Lane& lane : lanes_) {
+    if (!lane.decoding || lane.draft_open || lane.job->request.speculation.draft == DraftKind::kNone) continue;
+    const Job& job = *lane.job;
+    const auto c = static_cast<size_t>(lane.choice);
+    const size_t left = static_cast<size_t>(job.request.max_tokens) - job.result.choices[c].token_ids.size();
+    const size_t share = kRowsAtTheCostOfOne / decoding;
+    if (lane.drafter == nullptr) lane.drafter = std::make_unique<Drafter>(model_, job.request.speculation);
+    lane.drafter->Begin(lane.ids, std::min(left, std::max<size_t>(1, share)) - 1, job.choices[c].sampler);
+    lane.draft_open = true;
+  }
 }
 
 void Scheduler::Impl::AppendPromptRows(size_t room) {
@@ -59,38 +95,54 @@ void Scheduler::Impl::AppendPromptRows(size_t room) {
   for (const StepRow& row : step_.rows) max_cost += RowCost(static_cast<size_t>(row.position));
   const std::vector<size_t> rows = deal_.Deal(asking, {.max_rows = room, .max_cost = max_cost});
   for (size_t i = 0; i < lanes.size(); ++i) {
-    if (rows[i] > 0) AppendRows(*lanes[i], rows[i]);
+    if (rows[i] > 0) AppendRows(*lanes[i], std::span(lanes[i]->ids).subspan(lanes[i]->next, rows[i]));
   }
 }
 
-void Scheduler::Impl::AppendRows(Lane& lane, size_t count) {
+void Scheduler::Impl::AppendRows(Lane& lane, std::span<const int32_t> tokens, bool draft) {
   const SequenceRequest& request = lane.job->request;
+  const SkipPlan* plan = (lane.decoding ? request.decode : request.prefill).get();
+  size_t position = lane.next;
+  if (draft) {
+    plan = lane.drafter->plan().plan.get();
+    position = lane.drafter->ids().size() - 1;
+  }
   const size_t begin = step_.rows.size();
   try {
-    kv_.Grow(&lane.kv, lane.next + count);
+    kv_.Grow(&lane.kv, position + tokens.size());
   } catch (const Error& error) {
     lane.job->result.error = error;
     return;
   }
-  for (size_t p = lane.next; p < lane.next + count; ++p) {
-    const bool wants_logits = lane.WantsLogits(p);
-    if (wants_logits) wanted_.push_back({.lane = &lane, .position = p});
-    step_.rows.push_back({.token = lane.ids[p],
-                          .position = static_cast<int32_t>(p),
+  for (const int32_t token : tokens) {
+    const bool wants_logits = lane.WantsLogits(position);
+    if (wants_logits) {
+      wanted_.push_back({.lane = &lane, .row = step_.rows.size(), .position = position, .draft = draft});
+    }
+    step_.rows.push_back({.token = token,
+                          .position = static_cast<int32_t>(position),
                           .sequence = &lane.kv,
-                          .plan = (lane.decoding ? request.decode : request.prefill).get(),
+                          .plan = plan,
                           .wants_logits = wants_logits});
+    ++position;
   }
-  lane_rows_.push_back({.lane = &lane, .begin = begin, .end = step_.rows.size()});
+  lane_rows_.push_back({.lane = &lane, .begin = begin, .end = step_.rows.size(), .draft = draft});
   lane.last_turn = ++last_turn_;
 }
 
 void Scheduler::Impl::TakeLogits(size_t first, size_t count) {
-  model_.pool->ParallelFor(count, 1, [&](size_t begin, size_t end, int thread) {
-    for (size_t i = begin; i < end; ++i) {
-      WantedRow& row = wanted_[first + i];
+  // What one sequence decodes is drawn row after row, all else at once.
+  groups_.clear();
+  for (size_t i = first; i < first + count; ++i) {
+    const Lane* lane = wanted_[i].lane;
+    if (i == first || lane != wanted_[i - 1].lane || !lane->decoding) groups_.push_back(i);
+  }
+  groups_.push_back(first + count);
+  model_.pool->ParallelFor(groups_.size() - 1, 1, [&](size_t begin, size_t end, int thread) {
+    for (size_t i = groups_[begin]; i < groups_[end]; ++i) {
+      WantedRow& row = wanted_[i];
       try {
-        TakeRow(row, step_.logits.row_span(i), &scratch_[static_cast<size_t>(thread)]);
+        TakeRow(row, step_.logits.row_span(i - first), &scratch_[static_cast<size_t>(thread)]);
       } catch (const Error& error) {
         row.error = error;
       }
@@ -99,10 +151,12 @@ void Scheduler::Impl::TakeLogits(size_t first, size_t count) {
 }
 
 void Scheduler::Impl::TakeRow(const WantedRow& row, std::span<float> logits, std::vector<float>* scratch) const {
-  const Lane& lane = *row.lane;
+  Lane& lane = *row.lane;
   Job& job = *lane.job;
   const SequenceRequest& request = job.request;
   const size_t next = row.position + 1;
+  if (row.draft) return lane.drafter->Take(logits, step_.Counts(row.row, row.row + 1));
+  if (lane.decoding) return TakeDecoded(lane, row.position, logits, scratch);
   if (lane.is_continuation()) {
     const auto c = static_cast<size_t>(lane.continuation);
     return RowScores(logits).Write(lane.ids[next], next - request.prompt.size(), 0, &job.result.continuations[c]);
@@ -110,25 +164,28 @@ void Scheduler::Impl::TakeRow(const WantedRow& row, std::span<float> logits, std
   if (next < request.prompt.size()) {
     return RowScores(logits).Write(lane.ids[next], row.position, request.top_log_probs, &job.result.prompt);
   }
-  const bool prompt_ends = !lane.decoding;
+  // The end of the prompt: continuations are scored, and all choices draw, from this row.
   std::optional<RowScores> scores;
-  if (job.WantsScores() || (prompt_ends && !request.continuations.empty())) scores.emplace(logits);
-  for (size_t c = 0; c < request.continuations.size() && prompt_ends; ++c) {
+  if (job.WantsScores() || !request.continuations.empty()) scores.emplace(logits);
+  for (size_t c = 0; c < request.continuations.size(); ++c) {
     scores->Write(request.continuations[c][0], 0, 0, &job.result.continuations[c]);
   }
-  // At the end of the prompt all choices draw from this row.
-  const size_t begin = prompt_ends ? 0 : static_cast<size_t>(lane.choice);
-  const size_t end = prompt_ends ? job.choices.size() : begin + 1;
-  for (size_t c = begin; c < end; ++c) {
-    Draw& draw = job.choices[c].draw;
-    const bool needed_again = c + 1 < end || scores;  // the sampler changes what it is given
-    if (needed_again) scratch->assign(logits.begin(), logits.end());
-    draw.id = job.choices[c].sampler.Sample(needed_again ? std::span<float>(*scratch) : logits, lane.ids);
-    if (!job.WantsScores()) continue;
-    draw.log_prob = scores->LogProb(draw.id);
-    draw.is_greedy = scores->IsGreedy(draw.id);
-    if (request.top_log_probs > 0) draw.top = scores->Top(request.top_log_probs);
+  for (size_t c = 0; c < job.choices.size(); ++c) {
+    job.choices[c].DrawFrom(logits, lane.ids, scores ? &*scores : nullptr, c + 1 == job.choices.size(), scratch);
   }
+}
+
+// A row after the first of a step stands if the text went the draft's way so far.
+void Scheduler::Impl::TakeDecoded(Lane& lane, size_t position, std::span<float> logits,
+                                  std::vector<float>* scratch) const {
+  Choice& choice = lane.job->choices[static_cast<size_t>(lane.choice)];
+  const size_t drawn = choice.draws.size();
+  if (position != lane.next + drawn) return;
+  if (drawn > 0 && choice.draws.back().id != lane.drafter->ids()[position]) return;
+  const std::span<const int32_t> ids = drawn > 0 ? lane.drafter->ids().first(position + 1) : std::span(lane.ids);
+  std::optional<RowScores> scores;
+  if (lane.job->WantsScores()) scores.emplace(logits);
+  choice.DrawFrom(logits, ids, scores ? &*scores : nullptr, true, scratch);
 }
 
 float Scheduler::Impl::SkippedShare(size_t row) const {
@@ -168,19 +225,35 @@ void Scheduler::Impl::AdvanceLanes() {
 
 void Scheduler::Impl::Advance(const LaneRows& rows) {
   Lane& lane = *rows.lane;
+  if (rows.draft) return;
+  if (lane.decoding) return AdvanceDecoding(rows);
   Job& job = *lane.job;
-  SkipCounts& counts =
-      lane.decoding ? job.result.choices[static_cast<size_t>(lane.choice)].decode_counts : job.result.prefill_counts;
-  counts.Add(step_.Counts(rows.begin, rows.end));
+  job.result.prefill_counts.Add(step_.Counts(rows.begin, rows.end));
   lane.next += rows.end - rows.begin;
-  const float skipped_share = SkippedShare(rows.end - 1);
-  if (lane.decoding) {
-    TakeDraw(lane, skipped_share);
-  } else if (lane.is_continuation()) {
+  if (lane.is_continuation()) {
     if (lane.next == lane.end()) EndLane(lane);
   } else {
     kv_.Offer(&job.lease, lane.ids, lane.next, &lane.kv);
-    if (lane.next == lane.end()) PromptIsThrough(lane, skipped_share);
+    if (lane.next == lane.end()) PromptIsThrough(lane, SkippedShare(rows.end - 1));
+  }
+}
+
+void Scheduler::Impl::AdvanceDecoding(const LaneRows& rows) {
+  Lane& lane = *rows.lane;
+  const auto c = static_cast<size_t>(lane.choice);
+  ChoiceResult& result = lane.job->result.choices[c];
+  std::vector<Draw> draws = std::move(lane.job->choices[c].draws);
+  lane.job->choices[c].draws.clear();
+  if (lane.draft_open) {
+    lane.drafter->Verified(draws.size() - 1);
+    result.speculation = lane.drafter->Report();
+    lane.draft_open = false;
+  }
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const size_t row = rows.begin + i;
+    result.decode_counts.Add(step_.Counts(row, row + 1));
+    ++lane.next;
+    if (!TakeDraw(lane, std::move(draws[i]), SkippedShare(row))) return;
   }
 }
 

@@ -52,6 +52,8 @@ Json UsageJson(const Usage& usage) {
            {{"prefill", SavingJson(usage.prefill)},
             {"decode", SavingJson(usage.decode)},
             {"adapted", usage.adapted},
+            {"drafted_tokens", usage.drafted_tokens},
+            {"accepted_tokens", usage.accepted_tokens},
             {"queue_seconds", usage.queue_seconds},
             {"prefill_seconds", usage.prefill_seconds},
             {"decode_seconds", usage.decode_seconds}}}};

@@ -45,6 +45,7 @@ struct Usage {
   SavingReport prefill;
   SavingReport decode;
   bool adapted = false;  // the queue chose the budget
+  uint64_t drafted_tokens = 0, accepted_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
 };
 Json UsageJson(const Usage& usage);

@@ -58,6 +58,7 @@ SequenceRequest Generation::MakeSequence(size_t prompt) const {
   sequence.prefill = parts_.model.Plan(budgets_.prefill);
   sequence.decode = parts_.model.Plan(budgets_.decode);
   sequence.use_adapter = parts_.model.use_adapter();
+  sequence.speculation = parts_.model.speculation();
   sequence.num_choices = fields.num_choices;
   sequence.want_log_probs = fields.want_log_probs;
   sequence.top_log_probs = fields.top_log_probs;
@@ -312,6 +313,8 @@ Usage Generation::SumUsage() const {
     for (const ChoiceResult& choice : result.choices) {
       usage.completion_tokens += choice.token_ids.size();
       decode.Add(choice.decode_counts);
+      usage.drafted_tokens += choice.speculation.drafted;
+      usage.accepted_tokens += choice.speculation.accepted;
     }
     usage.queue_seconds = std::max(usage.queue_seconds, result.queue_seconds);
     usage.prefill_seconds = std::max(usage.prefill_seconds, result.prefill_seconds);
@@ -332,6 +335,8 @@ void Generation::CountUsage(const Usage& usage) {
   metrics.decode_seconds.Increment(usage.decode_seconds);
   metrics.queue_seconds.Observe(usage.queue_seconds);
   metrics.request_seconds.Observe(SecondsSince(received_));
+  metrics.drafted_tokens.Increment(static_cast<double>(usage.drafted_tokens));
+  metrics.accepted_tokens.Increment(static_cast<double>(usage.accepted_tokens));
   if (usage.adapted) metrics.adapted_requests.Increment();
   for (const SavingReport& saving : {usage.prefill, usage.decode}) {
     metrics.dense_rows.Increment(static_cast<double>(saving.rows));

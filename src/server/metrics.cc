@@ -102,6 +102,8 @@ Metrics::Metrics()
       disconnects(NewCounter("gateskip_disconnects_total", "Requests whose client went away")),
       slow_readers_cut(NewCounter("gateskip_slow_readers_cut_total", "Streams cut because nobody read them")),
       adapted_requests(NewCounter("gateskip_adapted_requests_total", "Requests whose budget the queue chose")),
+      drafted_tokens(NewCounter("gateskip_drafted_tokens_total", "Tokens drafted and verified")),
+      accepted_tokens(NewCounter("gateskip_accepted_tokens_total", "Drafted tokens that were accepted")),
       requests_processing(NewGauge("gateskip_requests_processing", "Requests that are not answered yet")),
       sequences_in_flight(NewGauge("gateskip_sequences_in_flight", "Sequences that run or wait")),
       queued_tokens(NewGauge("gateskip_queued_tokens", "Tokens of prompts that have not been answered with a token")),

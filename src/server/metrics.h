@@ -28,7 +28,7 @@ class Metrics {
   prometheus::Counter &prompt_seconds, &decode_seconds;
   // Layer cost of the rows that ran: as the ungated model would have had it, and as it was.
   prometheus::Counter &dense_rows, &executed_rows;
-  prometheus::Counter &disconnects, &slow_readers_cut, &adapted_requests;
+  prometheus::Counter &disconnects, &slow_readers_cut, &adapted_requests, &drafted_tokens, &accepted_tokens;
   prometheus::Gauge &requests_processing, &sequences_in_flight, &queued_tokens, &connections, &default_budget;
   prometheus::Histogram &first_token_seconds, &request_seconds, &queue_seconds;
 

@@ -49,6 +49,7 @@ struct ServeOptions {
   double budget_decode = 0;
   double max_budget = 0.95;  // that a request may ask for
   std::optional<AdaptiveRange> adaptive;
+  SpeculationOptions speculation;  // of all requests: it changes no answer
 
   int max_running = 16;  // sequences that run at the same time
   int max_queue = 256;   // sequences that wait

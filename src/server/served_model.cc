@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "runtime/draft.h"
 #include "runtime/self_test.h"
 
 namespace gateskip::server {
@@ -17,6 +18,7 @@ ServedModel::ServedModel(const ServeOptions& options)
     : loaded_(LoadModel(options.engine)), info_(DescribeModel(options.engine, *loaded_)) {
   if (info_.has_adapter && options.engine.self_test) RunSelfTest(*loaded_, options.engine.compute);
   use_adapter_ = options.use_adapter && info_.has_adapter;
+  speculation_ = options.speculation;
   name_ = options.model_alias.empty() ? info_.name : options.model_alias;
   max_budget_ = use_adapter_ ? std::min(options.max_budget, info_.max_budget) : 0;
   const double highest =
@@ -26,6 +28,7 @@ ServedModel::ServedModel(const ServeOptions& options)
          "[command line] default budget: expected at most {} (what this model and --max-budget allow), found {}; {}",
          max_budget_, highest, use_adapter_ ? "lower it" : "pass --adapter DIR");
   }
+  ValidateSpeculation(*loaded_, options.speculation);
   if (const std::string& source = tokenizer().chat_template(); !source.empty()) {
     try {
       template_.emplace(source);

@@ -30,6 +30,7 @@ class ServedModel {
   const Tokenizer& tokenizer() const { return *loaded_->tokenizer; }
   const std::string& name() const { return name_; }
   bool use_adapter() const { return use_adapter_; }
+  const SpeculationOptions& speculation() const { return speculation_; }
   double max_budget() const { return max_budget_; }  // 0 without an adapter
 
   // A plain prompt, with BOS where the model wants one; special tokens in the text are recognised.
@@ -48,6 +49,7 @@ class ServedModel {
   ModelInfo info_;
   std::string name_;
   bool use_adapter_;
+  SpeculationOptions speculation_;
   double max_budget_ = 0;
   std::optional<ChatTemplate> template_;
   mutable std::mutex mutex_;
