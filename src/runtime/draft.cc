@@ -71,7 +71,7 @@ DraftPlan MakeDraftPlan(const LoadedModel& model, const SpeculationOptions& opti
   }
   const double skippable =
       static_cast<double>(transformer.weights.branch_bytes()) / static_cast<double>(transformer.weights.total_bytes());
-  draft.cost = 1.0 - skippable * options.budget;
+  draft.expected_cost = 1.0 - skippable * options.budget;
   return draft;
 }
 
@@ -88,8 +88,28 @@ NgramMatch FindNgram(std::span<const int32_t> ids, size_t limit) {
   return {};
 }
 
-void DraftControl::Begin() {
+void DraftCosts::Target(size_t sequences, size_t further, double seconds) {
+  constexpr double kForget = 0.1;
+  if (plain_.size() <= sequences) plain_.resize(sequences + 1);
+  double& plain = plain_[sequences];
+  if (further == 0) {
+    plain = plain == 0 ? seconds : plain + kForget * (seconds - plain);
+  } else if (plain > 0) {
+    const double each = (seconds / plain - 1) / static_cast<double>(further);
+    row_ += kForget * (std::clamp(each, 0.0, 2.0) - row_);
+  }
+}
+
+void DraftCosts::Draft(size_t sequences, double seconds) {
+  constexpr double kForget = 0.1;
+  if (sequences >= plain_.size() || plain_[sequences] == 0) return;
+  draft_ += kForget * (std::clamp(seconds / plain_[sequences], 0.0, 2.0) - draft_);
+}
+
+void DraftControl::Begin(const DraftCosts& costs) {
   constexpr int kProbeEvery = 16;
+  row_cost_ = costs.row();
+  cost_ = costs.draft() + row_cost_;
   drafted_ = 0;
   chance_ = 1;
   probing_ = acceptance_ <= cost_ && ++idle_ >= kProbeEvery;
@@ -130,17 +150,16 @@ Drafter::Drafter(const LoadedModel& model, const SpeculationOptions& options)
     : model_(model),
       options_(options),
       plan_(MakeDraftPlan(model, options)),
-      control_(plan_.cost),
       sampler_({}),
       counts_(model.transformer->config.num_branches()) {}
 
-void Drafter::Begin(std::span<const int32_t> ids, size_t room, const Sampler& target) {
+void Drafter::Begin(std::span<const int32_t> ids, size_t room, const Sampler& target, const DraftCosts& costs) {
   ids_.assign(ids.begin(), ids.end());
   verified_ = ids.size();
   room_ = std::min(room, static_cast<size_t>(options_.max_tokens));
   ended_ = options_.draft == DraftKind::kNone;
   if (ended_) return;
-  control_.Begin();
+  control_.Begin(costs);
   if (plan_.plan != nullptr) {
     sampler_ = target;
     return;

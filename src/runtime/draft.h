@@ -36,7 +36,8 @@ void ValidateSpeculation(const LoadedModel& model, const SpeculationOptions& opt
 struct DraftPlan {
   SkipPlanPtr plan;
   bool use_adapter = false;
-  double cost = 0;  // weight bytes of a drafted token, as a share of those of a token of the ungated model
+  // Of a drafted token, in steps of one row of the target, until it is measured: by weight bytes.
+  double expected_cost = 0;
 };
 DraftPlan MakeDraftPlan(const LoadedModel& model, const SpeculationOptions& options);
 
@@ -48,33 +49,47 @@ struct NgramMatch {
 };
 NgramMatch FindNgram(std::span<const int32_t> ids, size_t limit);
 
+// What drafting costs on this machine, in steps of a sequence's one row of the target. Where the time of a step is that
+// of reading the weights, a further row is nearly free; where it is that of multiplying them, it is not.
+class DraftCosts {
+ public:
+  explicit DraftCosts(double expected_draft_cost) : draft_(expected_draft_cost) {}
+
+  double draft() const { return draft_; }
+  double row() const { return row_; }  // of one more row to verify
+  // A step of the target took so long: a row for each of `sequences`, and `further` ones of drafts.
+  void Target(size_t sequences, size_t further, double seconds);
+  // A step of drafts.
+  void Draft(size_t sequences, double seconds);
+
+ private:
+  double draft_;
+  double row_ = 0.25;
+  std::vector<double> plain_;  // seconds of a step without further rows, by its sequences; 0: not seen yet
+};
+
 // Whether to draft one more token. A drafted token costs something for certain and spares a step perhaps: it is worth
 // it while the chance that all drafted so far and it will be accepted is above its cost. The chances are learned: of
 // drafts as sure of themselves as this one, how many were accepted.
 class DraftControl {
  public:
-  // What drafting a token costs, in steps of one row of the target.
-  explicit DraftControl(double draft_cost) : cost_(draft_cost + kRowCost) {}
-
-  void Begin();
+  void Begin(const DraftCosts& costs);
   bool WantsAnother() const { return probing_ ? drafted_ == 0 : chance_ * acceptance_ > cost_; }
   // `confidence` in [0, 1]: how sure the draft is of the token.
   void Drafted(double confidence);
   // Whether what was drafted is still worth a row.
-  bool LastIsWorthVerifying() const { return probing_ || chance_ > kRowCost; }
+  bool LastIsWorthVerifying() const { return probing_ || chance_ > row_cost_; }
   // Of the tokens drafted since Begin, the first `verified` were verified and `accepted` of those accepted.
   void Verified(size_t verified, size_t accepted);
 
  private:
-  // Of one more row to verify, in steps of one row: SmolLM2-135M on two AVX-512 cores, up to 8 rows.
-  static constexpr double kRowCost = 0.1;
   static constexpr size_t kClasses = 10;  // of confidence
   struct Seen {
     double drafted = 0, accepted = 0;
   };
   double Chance(size_t confidence_class) const;
 
-  double cost_;              // of a drafted token, verified
+  double cost_ = 0, row_cost_ = 0;  // of drafting and verifying a token | of verifying it
   double acceptance_ = 0.7;  // of a next token, whatever its confidence: a moving average
   double chance_ = 1;        // that all drafted so far will be accepted
   bool probing_ = false;     // drafts do not pay at the moment: one token now and then, to see whether they would
@@ -90,7 +105,7 @@ class Drafter {
   Drafter(const LoadedModel& model, const SpeculationOptions& options);
 
   // Begins a draft of what follows `ids`, at most `room` tokens. A draft by n-grams is whole when this returns.
-  void Begin(std::span<const int32_t> ids, size_t room, const Sampler& target);
+  void Begin(std::span<const int32_t> ids, size_t room, const Sampler& target, const DraftCosts& costs);
   // Whether a step of the draft is wanted: of the row (ids().back(), at its position) under plan().
   bool WantsStep() const;
   // The logits of that step, which are scratch afterwards. Throws as Sampler::Sample.

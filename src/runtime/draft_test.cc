@@ -33,8 +33,8 @@ TEST(FindNgram, FindsNothingInLittle) {
 }
 
 // Drafts as the caller does, all tokens sure by `confidence`, and lets the first `accepted` of them pass.
-size_t DraftOnce(DraftControl* control, double confidence, size_t accepted) {
-  control->Begin();
+size_t DraftOnce(DraftControl* control, double confidence, size_t accepted, double cost = 0.3) {
+  control->Begin(DraftCosts(cost));
   size_t drafted = 0;
   while (drafted < static_cast<size_t>(kMaxDraftTokens) && control->WantsAnother()) {
     control->Drafted(confidence);
@@ -46,8 +46,8 @@ size_t DraftOnce(DraftControl* control, double confidence, size_t accepted) {
 }
 
 TEST(DraftControl, DraftsFartherTheMoreIsAccepted) {
-  DraftControl all(0.3);
-  DraftControl none(0.3);
+  DraftControl all;
+  DraftControl none;
   for (int i = 0; i < 100; ++i) {
     DraftOnce(&all, 0.95, kMaxDraftTokens);
     DraftOnce(&none, 0.95, 0);
@@ -57,9 +57,9 @@ TEST(DraftControl, DraftsFartherTheMoreIsAccepted) {
 }
 
 TEST(DraftControl, StopsWhereTheDraftIsUnsure) {
-  DraftControl control(0.3);
+  DraftControl control;
   for (int i = 0; i < 50; ++i) DraftOnce(&control, 0.95, kMaxDraftTokens);
-  control.Begin();
+  control.Begin(DraftCosts(0.3));
   control.Drafted(0.95);
   EXPECT_TRUE(control.WantsAnother());
   control.Drafted(0.05);
@@ -67,18 +67,33 @@ TEST(DraftControl, StopsWhereTheDraftIsUnsure) {
 }
 
 TEST(DraftControl, ACheaperDraftGoesFarther) {
-  DraftControl cheap(0.1);
-  DraftControl dear(0.6);
+  DraftControl cheap;
+  DraftControl dear;
   size_t cheap_tokens = 0, dear_tokens = 0;
   for (int i = 0; i < 50; ++i) {
-    cheap_tokens += DraftOnce(&cheap, 0.85, 4);
-    dear_tokens += DraftOnce(&dear, 0.85, 4);
+    cheap_tokens += DraftOnce(&cheap, 0.85, 4, 0.1);
+    dear_tokens += DraftOnce(&dear, 0.85, 4, 0.5);
   }
   EXPECT_GT(cheap_tokens, dear_tokens);
 }
 
+TEST(DraftCosts, AreMeasuredInPlainSteps) {
+  DraftCosts costs(0.9);
+  costs.Draft(1, 7.0);  // says nothing yet
+  EXPECT_EQ(costs.draft(), 0.9);
+  for (int i = 0; i < 200; ++i) {
+    costs.Target(1, 0, 2.0);
+    costs.Target(1, 3, 2.9);
+    costs.Draft(1, 0.5);
+  }
+  EXPECT_NEAR(costs.row(), 0.15, 1e-6);
+  EXPECT_NEAR(costs.draft(), 0.25, 1e-6);
+  costs.Target(2, 4, 100.0);  // a plain step of two sequences has not been seen
+  EXPECT_NEAR(costs.row(), 0.15, 1e-6);
+}
+
 TEST(DraftControl, TriesAgainNowAndThen) {
-  DraftControl control(0.3);
+  DraftControl control;
   for (int i = 0; i < 200; ++i) DraftOnce(&control, 0.9, 0);
   size_t drafted = 0;
   for (int i = 0; i < 64; ++i) drafted += DraftOnce(&control, 0.9, 0);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "runtime/engine_impl.h"
 #include "runtime/self_test.h"
 
@@ -142,12 +143,14 @@ void Engine::Impl::RunRows(KvSequence* target, std::span<const int32_t> ids, siz
 }
 
 void Engine::Impl::Draft(KvSequence* target, std::span<const int32_t> ids, size_t room, const Sampler& sampler,
-                         Drafter* drafter) {
-  drafter->Begin(ids, room, sampler);
+                         Drafter* drafter, DraftCosts* costs) {
+  drafter->Begin(ids, room, sampler, *costs);
   const DraftPlan& draft = drafter->plan();
   while (drafter->WantsStep()) {
     const std::span<const int32_t> last = drafter->ids().last(1);
+    const SteadyClock::time_point start = SteadyClock::now();
     RunRows(target, last, drafter->ids().size() - 1, *draft.plan, draft.use_adapter);
+    costs->Draft(1, SecondsSince(start));
     drafter->Take(step.logits.row_span(0), step.Counts(0, 1));
   }
 }

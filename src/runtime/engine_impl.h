@@ -56,7 +56,8 @@ struct Engine::Impl {
   size_t MaxRows() const { return std::min(step.max_rows, step.max_logit_rows); }
   // Drafts what may follow ids, at most `room` tokens. The K/V that it leaves behind are overwritten by the rows that
   // verify it.
-  void Draft(KvSequence* target, std::span<const int32_t> ids, size_t room, const Sampler& sampler, Drafter* drafter);
+  void Draft(KvSequence* target, std::span<const int32_t> ids, size_t room, const Sampler& sampler, Drafter* drafter,
+             DraftCosts* costs);
 
   void ForgetCache();
   // Positions of the cache that this prompt may keep.

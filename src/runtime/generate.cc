@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Engine::Generate: prefill, then one token at a time, or several where a draft agrees with the model.
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "runtime/draft.h"
 #include "runtime/engine_impl.h"
 #include "runtime/sampler.h"
@@ -12,10 +12,6 @@
 
 namespace gateskip {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 bool SamePlans(const BudgetOptions& a, const BudgetOptions& b) {
   return a.prefill == b.prefill && a.decode == b.decode && a.policy == b.policy && a.policy_seed == b.policy_seed &&
@@ -47,6 +43,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
   const CallPlans plans = e.MakePlans(options.budget);
   Sampler sampler(options.sampling);
   Drafter drafter(*e.model, options.speculation);
+  DraftCosts draft_costs(drafter.plan().expected_cost);
   GenerateResult result;
   TextSink sink(e.model->tokenizer, options.stop, on_text, &result.text);
   result.prompt_tokens = prompt.size();
@@ -65,7 +62,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
     return result;
   };
 
-  const Clock::time_point start = Clock::now();
+  const SteadyClock::time_point start = SteadyClock::now();
   // Until the prompt is through, the cache holds nothing that a later call may trust.
   std::vector<int32_t> ids(prompt.begin(), prompt.end());
   e.kv.Shrink(&e.sequence, result.reused_tokens);
@@ -79,7 +76,7 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
     e.cached_prompt = prompt.size();
     result.prefill_seconds = SecondsSince(start);
 
-    const Clock::time_point decode_start = Clock::now();
+    const SteadyClock::time_point decode_start = SteadyClock::now();
     const size_t context = static_cast<size_t>(e.info.context_length);
     const size_t longest = options.max_tokens == -1 ? context : static_cast<size_t>(options.max_tokens);
     // The next token, drawn from a row of logits; or why there is none, or no more after it.
@@ -100,8 +97,10 @@ GenerateResult Engine::Generate(std::span<const int32_t> prompt, const GenerateO
     if (!reason) reason = take_token(e.step.logits.row_span(0));
     while (!reason) {
       const size_t room = std::min(longest - result.token_ids.size(), context - ids.size());
-      e.Draft(&e.sequence, ids, std::min(room, e.MaxRows()) - 1, sampler, &drafter);
+      e.Draft(&e.sequence, ids, std::min(room, e.MaxRows()) - 1, sampler, &drafter, &draft_costs);
+      const SteadyClock::time_point step_start = SteadyClock::now();
       e.RunRows(&e.sequence, drafter.ids().subspan(ids.size() - 1), ids.size() - 1, *plans.decode, plans.use_adapter);
+      draft_costs.Target(1, drafter.tokens().size(), SecondsSince(step_start));
       // A row stands for the token after it as long as the text has gone the draft's way.
       const size_t rows = e.step.rows.size();
       size_t used = 0;

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Engine::Score and Engine::Bench: one pass over a text, and the raw timings.
-#include <chrono>
 #include <cstring>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "runtime/engine_impl.h"
 
 namespace gateskip {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // FNV-1a over the bits: a changed result is seen at once.
 uint32_t HashFloats(std::span<const float> values) {
@@ -51,7 +47,7 @@ ScoreResult Engine::Score(std::span<const int32_t> ids, const BudgetOptions& bud
   result.is_greedy.resize(ids.size() - 1);
   SkipCounts counts(2 * e.info.num_layers);
   TemporarySequence sequence(&e.kv, e.info.num_layers);
-  const Clock::time_point start = Clock::now();
+  const SteadyClock::time_point start = SteadyClock::now();
   const auto take = [&](size_t first, ConstMatrixView logits) {
     const size_t scored = std::min(logits.rows, ids.size() - 1 - first);  // nothing follows the last token
     e.model->pool->ParallelFor(scored, 1, [&](size_t begin, size_t end, int) {
@@ -85,13 +81,13 @@ Engine::BenchResult Engine::Bench(std::span<const int32_t> ids, int decode_token
   SkipCounts prefill_counts(2 * e.info.num_layers);
   SkipCounts decode_counts(2 * e.info.num_layers);
   TemporarySequence sequence(&e.kv, e.info.num_layers);
-  const Clock::time_point start = Clock::now();
+  const SteadyClock::time_point start = SteadyClock::now();
   CheckNotCancelled(e.Prefill(sequence.get(), ids, 0, plans, nullptr, nullptr, &prefill_counts));
   result.prefill_seconds = SecondsSince(start);
   const uint64_t bytes_before = kernels::WeightBytesRead();
   for (int t = 0; t < decode_tokens; ++t) {
     CheckNotCancelled(!e.cancelled.load(std::memory_order_relaxed));
-    const Clock::time_point token_start = Clock::now();
+    const SteadyClock::time_point token_start = SteadyClock::now();
     const auto next = static_cast<int32_t>(kernels::ArgMax(e.step.logits.row_span(0)));
     e.RunRows(sequence.get(), {&next, 1}, ids.size() + static_cast<size_t>(t), *plans.decode, plans.use_adapter);
     decode_counts.Add(e.step.Counts(0, 1));

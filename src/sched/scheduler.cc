@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "sched/scheduler_impl.h"
 
 namespace gateskip {
@@ -14,10 +15,6 @@ namespace {
 
 constexpr int kMaxChoices = 128;
 constexpr int kMaxTopLogProbs = 20;
-
-double Seconds(Job::Clock::time_point from, Job::Clock::time_point to) {
-  return std::chrono::duration<double>(to - from).count();
-}
 
 void CheckRange(const char* subject, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return;
@@ -249,11 +246,11 @@ void Scheduler::Impl::EndJob(const std::shared_ptr<Job>& job) {
     kv_.End(&job->lease);
     sequences_ -= job->NumSequences();
     const bool through = job->prefilled != Job::Clock::time_point{};
-    result.queue_seconds = Seconds(job->added, job->admitted);
-    result.prefill_seconds = Seconds(job->admitted, through ? job->prefilled : now);
-    result.decode_seconds = through ? Seconds(job->prefilled, now) : 0.0;
+    result.queue_seconds = SecondsBetween(job->added, job->admitted);
+    result.prefill_seconds = SecondsBetween(job->admitted, through ? job->prefilled : now);
+    result.decode_seconds = through ? SecondsBetween(job->prefilled, now) : 0.0;
   } else {
-    result.queue_seconds = Seconds(job->added, now);
+    result.queue_seconds = SecondsBetween(job->added, now);
   }
   messages_.push_back({job, std::nullopt});
 }
@@ -299,8 +296,10 @@ bool Scheduler::Impl::Step() {
     FillRows();
     if (!step_.rows.empty()) {
       step_.on_logits = [&](size_t first, ConstMatrixView logits) { TakeLogits(first, logits.rows); };
+      const SteadyClock::time_point start = SteadyClock::now();
       model_.transformer->Forward(step_);
       step_.on_logits = nullptr;
+      NoteDraftCosts(SecondsSince(start));
       AdvanceLanes();
     }
     const bool some_failed = EndFailedJobs();

@@ -68,6 +68,7 @@ class Scheduler::Impl {
   void ChooseAdapter();
   size_t AppendDecodeRows();
   void BeginDrafts();
+  void NoteDraftCosts(double seconds);
   void AppendPromptRows(size_t room);
   // The next rows of the lane, which are of these tokens.
   void AppendRows(Lane& lane, std::span<const int32_t> tokens, bool draft = false);
@@ -89,6 +90,7 @@ class Scheduler::Impl {
   std::list<Lane> lanes_;  // in the order of admission, but for what follows a prompt
   size_t sequences_ = 0;   // of the running jobs
   RowDeal deal_;
+  std::optional<DraftCosts> draft_costs_;    // once something was drafted
   std::vector<LaneRows> lane_rows_;          // of the step at hand
   std::vector<WantedRow> wanted_;            // of the step at hand, in its order
   std::vector<size_t> groups_;               // of wanted_, where each begins that one thread takes

@@ -71,8 +71,20 @@ void Scheduler::Impl::BeginDrafts() {
     const size_t left = static_cast<size_t>(job.request.max_tokens) - job.result.choices[c].token_ids.size();
     const size_t share = kRowsAtTheCostOfOne / decoding;
     if (lane.drafter == nullptr) lane.drafter = std::make_unique<Drafter>(model_, job.request.speculation);
-    lane.drafter->Begin(lane.ids, std::min(left, std::max<size_t>(1, share)) - 1, job.choices[c].sampler);
+    if (!draft_costs_) draft_costs_.emplace(lane.drafter->plan().expected_cost);
+    lane.drafter->Begin(lane.ids, std::min(left, std::max<size_t>(1, share)) - 1, job.choices[c].sampler, *draft_costs_);
     lane.draft_open = true;
+  }
+}
+
+// Of steps that tell: of rows of one kind.
+void Scheduler::Impl::NoteDraftCosts(double seconds) {
+  if (!draft_costs_ || stats_.prompt_rows > 0) return;
+  const size_t sequences = lane_rows_.size();
+  if (std::ranges::all_of(lane_rows_, &LaneRows::draft)) {
+    draft_costs_->Draft(sequences, seconds);
+  } else if (std::ranges::none_of(lane_rows_, &LaneRows::draft)) {
+    draft_costs_->Target(sequences, step_.rows.size() - sequences, seconds);
   }
 }
 

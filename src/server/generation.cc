@@ -7,16 +7,14 @@
 #include <random>
 #include <utility>
 
+#include "base/stopwatch.h"
+
 namespace gateskip::server {
 namespace {
 
 uint64_t RandomNumber() {
   thread_local std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
-}
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 AnswerHead MakeHead(const PreparedRequest& request, const std::string& model) {

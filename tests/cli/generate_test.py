@@ -5,7 +5,7 @@ import subprocess
 import unittest
 
 import cli_case
-from cli_case import BINARY, IO, LIMIT
+from cli_case import BINARY, IO, LIMIT, USAGE
 
 
 class GenerateTest(cli_case.CliCase):
@@ -78,6 +78,30 @@ class GenerateTest(cli_case.CliCase):
         cut = self.generate("-p", "hello", "--stop", "@@never@@", "--stop", stop)
         self.assertEqual(cut["text"], text[:text.index(stop)])
         self.assertEqual(cut["finish_reason"], "stop_string")
+
+    def test_drafts_change_no_text(self):
+        words = ("-p", "abcabcabcabc", "-n", 40, "--temp", "2", "--seed", 3)
+        plain = self.generate(*words)
+        self.assertEqual(plain["speculation"]["drafted"], 0)
+        for draft in (["ngram"], ["exit", "--draft-budget", "0.25"],
+                      ["gates", "--draft-budget", "0.3", "--draft-tokens", "3"]):
+            with self.subTest(draft=draft[0]):
+                drafted = self.generate(*words, "--adapter", self.adapter, "--no-adapter", "--speculative", *draft)
+                for same in ("text", "token_ids", "finish_reason", "saving"):
+                    self.assertEqual(drafted[same], plain[same])
+                speculation = drafted["speculation"]
+                self.assertGreater(speculation["drafted"], 0)
+                self.assertLessEqual(speculation["accepted"], speculation["drafted"])
+                self.assertLess(speculation["steps"], len(plain["token_ids"]))
+
+    def test_drafts_that_make_no_sense_are_refused(self):
+        words = ("generate", "-m", self.llama, "-p", "abc")
+        gates = (*words, "--adapter", self.adapter, "--speculative", "gates")
+        self.assert_refused(USAGE, *words, "--speculative", "gates", says="--adapter")
+        self.assert_refused(USAGE, *words, "--speculative", "guess", says="--speculative")
+        self.assert_refused(USAGE, *words, "--speculative", "exit", "--draft-budget", "0", says="--draft-budget")
+        self.assert_refused(USAGE, *words, "--speculative", "ngram", "--draft-tokens", "33", says="--draft-tokens")
+        self.assert_refused(USAGE, *gates, "--draft-budget", "0.9", says="budget")
 
     def test_f32_runs(self):
         self.assertEqual(len(self.generate("-p", "hello", "--f32")["token_ids"]), 12)
