@@ -75,8 +75,9 @@ def entry(cells):
         return "out of reach"
     scores = [c["exact_match"] for c in cells]
     spread = f" ({percent(min(scores))} to {percent(max(scores))})" if len(set(scores)) > 1 else ""
-    net = statistics.mean(c["net"] for c in cells)
-    return f"{percent(statistics.mean(scores))}{spread} [{percent(net)}]"
+    nets = [c["net"] for c in cells if "net" in c]
+    net = f" [{percent(statistics.mean(nets))}]" if nets else ""
+    return f"{percent(statistics.mean(scores))}{spread}{net}"
 
 
 def tables():

@@ -8,7 +8,7 @@
 #   ROW: gated static static15 static25 static35 static50 exit mod skiplayer; all of them unless some are named.
 #   The seed draws the order of the problems and the noise of the second training; the model it starts from is that of
 #   demo_synthetic.sh.
-# environment: SYNTHETIC_WORK (runs/TASK), SYNTHETIC_TRAIN_OPTIONS (such as "-t 1")
+# environment: SYNTHETIC_WORK (runs/TASK), SYNTHETIC_TRAIN_OPTIONS (such as "-t 1"), SYNTHETIC_LIMIT (test problems, 300)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -39,7 +39,7 @@ budgets=0.15,0.25,0.35,0.5
 
 # measure NAME EVAL-OPTIONS: exact match on the test problems, into $work/NAME/eval.
 measure() {
-  "$gateskip" eval -m "$work/$1.gguf" --task "synthetic_$task=$work" --limit 300 -o "$work/$1/eval" "${@:2}" >&2
+  "$gateskip" eval -m "$work/$1.gguf" --task "synthetic_$task=$work" --limit "${SYNTHETIC_LIMIT:-300}" -o "$work/$1/eval" "${@:2}" >&2
 }
 
 stage "problems, and the model that learns the task"
