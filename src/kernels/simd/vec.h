@@ -42,6 +42,20 @@ GS_INLINE VecF Join(__m256 lo, __m256 hi) {
   __builtin_memcpy((char*)&v + 32, &hi, 32);
   return v;
 }
+struct HalvesI {
+  __m256i lo, hi;
+};
+GS_INLINE HalvesI SplitI(VecI v) {
+  HalvesI h;
+  __builtin_memcpy(&h, &v, sizeof(v));
+  return h;
+}
+GS_INLINE VecI JoinI(__m256i lo, __m256i hi) {
+  VecI v;
+  __builtin_memcpy(&v, &lo, 32);
+  __builtin_memcpy((char*)&v + 32, &hi, 32);
+  return v;
+}
 GS_INLINE VecF Fma(VecF a, VecF b, VecF c) {
   const HalvesF x = Split(a), y = Split(b), z = Split(c);
   return Join(_mm256_fmadd_ps((__m256)x.lo, (__m256)y.lo, (__m256)z.lo),
@@ -65,16 +79,24 @@ GS_INLINE VecF LoadHalf(const uint16_t* p) {
 }
 GS_INLINE VecI RoundI(VecF a) {
   const HalvesF x = Split(a);
-  const __m256i lo = _mm256_cvtps_epi32((__m256)x.lo), hi = _mm256_cvtps_epi32((__m256)x.hi);
-  VecI v;
-  __builtin_memcpy(&v, &lo, 32);
-  __builtin_memcpy((char*)&v + 32, &hi, 32);
-  return v;
+  return JoinI(_mm256_cvtps_epi32((__m256)x.lo), _mm256_cvtps_epi32((__m256)x.hi));
 }
 GS_INLINE void StoreHalf(uint16_t* p, VecF v) {
   const HalvesF x = Split(v);
   _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)x.lo, 0));
   _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph((__m256)x.hi, 0));
+}
+#endif
+
+// Sixteen signed 8-bit codes as floats.
+#if defined(__AVX512F__)
+GS_INLINE VecF LoadCodes(const int8_t* p) {
+  return ToF((VecI)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+#else
+GS_INLINE VecF LoadCodes(const int8_t* p) {
+  return Join(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))),
+              _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8)))));
 }
 #endif
 
@@ -143,16 +165,37 @@ GS_INLINE __m256i DotCodes8(__m256i codes, __m256i x) {
   return _mm256_add_epi32(even, odd);
 }
 GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
-  __m256i half, lo, hi;
-  __builtin_memcpy(&half, &x, 32);
-  __builtin_memcpy(&lo, &codes, 32);
-  __builtin_memcpy(&hi, (const char*)&codes + 32, 32);
-  lo = DotCodes8(lo, half);
-  hi = DotCodes8(hi, half);
-  VecI sum;
-  __builtin_memcpy(&sum, &lo, 32);
-  __builtin_memcpy((char*)&sum + 32, &hi, 32);
-  return acc + sum;
+  const HalvesI c = SplitI(codes), y = SplitI(x);
+  return acc + JoinI(DotCodes8(c.lo, y.lo), DotCodes8(c.hi, y.hi));
+}
+#endif
+#endif
+
+// The same for 4-bit codes, which leave room where there is no such instruction: the products of a block of 32, eight
+// dot products into one lane, are summed in 16 bits first (8 * 2 * 15 * 127 < 2^15). Begin, add up to eight, end.
+#if defined(__AVX512VNNI__)
+GS_INLINE VecI BeginNibbles(VecI acc) { return acc; }
+GS_INLINE VecI DotNibbles(VecI sums, VecI codes, VecI x) { return DotCodes(sums, codes, x); }
+GS_INLINE VecI EndNibbles(VecI, VecI sums) { return sums; }
+#else
+GS_INLINE VecI BeginNibbles(VecI) { return SetI(0); }
+#if defined(__AVX512BW__)
+GS_INLINE VecI DotNibbles(VecI sums, VecI codes, VecI x) {
+  return (VecI)_mm512_add_epi16((__m512i)sums, _mm512_maddubs_epi16((__m512i)codes, (__m512i)x));
+}
+GS_INLINE VecI EndNibbles(VecI acc, VecI sums) {
+  return acc + (VecI)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1));
+}
+#else
+GS_INLINE VecI DotNibbles(VecI sums, VecI codes, VecI x) {
+  const HalvesI s = SplitI(sums), c = SplitI(codes), y = SplitI(x);
+  return JoinI(_mm256_add_epi16(s.lo, _mm256_maddubs_epi16(c.lo, y.lo)),
+               _mm256_add_epi16(s.hi, _mm256_maddubs_epi16(c.hi, y.hi)));
+}
+GS_INLINE VecI EndNibbles(VecI acc, VecI sums) {
+  const HalvesI s = SplitI(sums);
+  const __m256i one = _mm256_set1_epi16(1);
+  return acc + JoinI(_mm256_madd_epi16(s.lo, one), _mm256_madd_epi16(s.hi, one));
 }
 #endif
 #endif
