@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Workers spin for a short while after each task, so that the barriers of a decode step cost about a microsecond,
-// then sleep. With more threads than cores spinning would steal the time the others need: they yield instead.
+// then sleep. With more threads than cores spinning would steal the time the others need: they yield for as long
+// instead, which costs a barrier less than waking them.
 #include "base/thread_pool.h"
 
 #include <sched.h>
@@ -22,7 +23,9 @@ namespace gateskip {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 4000;  // about 40 us of pauses: longer than the serial parts between two parallel regions
+// About 40 us, of pauses or of calls that yield: longer than the serial parts between two parallel regions.
+constexpr int kSpins = 4000;
+constexpr int kYields = 100;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -80,7 +83,7 @@ std::vector<int> UsableCpus() {
 
 struct ThreadPool::Team {
   Team(int num_threads, std::span<const int> cpus)
-      : spins(static_cast<size_t>(num_threads) <= (cpus.empty() ? UsableCpus().size() : cpus.size()) ? kSpins : 0) {
+      : crowded(static_cast<size_t>(num_threads) > (cpus.empty() ? UsableCpus().size() : cpus.size())) {
     for (int t = 1; t < num_threads; ++t) {
       const int cpu = cpus.empty() ? -1 : cpus[static_cast<size_t>(t) % cpus.size()];
       workers.emplace_back([this, t, cpu] {
@@ -112,10 +115,10 @@ struct ThreadPool::Team {
   }
 
   uint64_t WaitForTask(uint64_t seen) {
-    for (int i = 0; i < spins; ++i) {
+    for (int i = 0; i < (crowded ? kYields : kSpins); ++i) {
       const uint64_t now = generation.load(std::memory_order_acquire);
       if (now != seen) return now;
-      Pause();
+      crowded ? std::this_thread::yield() : Pause();
     }
     // Whoever is second of this thread, which counts itself and then looks for a task, and Run, which posts a task and
     // then looks for sleepers, sees the other: both orders are sequentially consistent.
@@ -147,7 +150,7 @@ struct ThreadPool::Team {
     RunTask(0);
     inside_task = false;
     for (int i = 0; pending.load(std::memory_order_acquire) > 0; ++i) {
-      if (i < spins) {
+      if (!crowded && i < kSpins) {
         Pause();
       } else {
         std::this_thread::yield();
@@ -156,7 +159,7 @@ struct ThreadPool::Team {
     if (error) std::rethrow_exception(std::exchange(error, nullptr));
   }
 
-  const int spins;
+  const bool crowded;  // more threads than CPUs
   std::vector<std::thread> workers;
   // One cache line from the caller to the workers, one back: each costs a region some 0.3 us.
   alignas(64) std::atomic<uint64_t> generation{0};

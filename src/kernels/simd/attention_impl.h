@@ -210,10 +210,10 @@ static void BlendKeys(const Cache* c, size_t page, size_t first, size_t last, fl
     if (known) continue;
     const Part keys = KeysOf(c, page, (size_t)source[i]);
     for (size_t v = 0; v < kKvPagePositions; v += 16) {
-      const VecI taken = *(const VecIU*)(source + v) == SetI(source[i]);
+      const VecI taken = Equal(LoadI(source + v), SetI(source[i]));
       for (size_t d = 0; d < c->head_dim; ++d) {
         float* at = blended + d * kKvPagePositions + v;
-        StoreF(at, (VecF)(taken ? (VecI)LoadKeys(keys, d, v, c->type) : (VecI)LoadF(at)));
+        StoreF(at, Select(taken, LoadKeys(keys, d, v, c->type), LoadF(at)));
       }
     }
   }

@@ -41,7 +41,7 @@ GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_block
     for (int g = 0; g < 4; ++g) {  // groups g in the low nibbles, g + 4 in the high ones
       VecI both[kPanelTile];
       for (int p = 0; p < panels; ++p) {
-        both[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+        both[p] = LoadI(codes[p] + (size_t)g * 64);
         if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
       }
       for (int r = 0; r < rows; ++r) {
@@ -63,7 +63,7 @@ GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_block
   for (int g = sub * groups; g < (sub + 1) * groups; ++g) {
     VecI code[kPanelTile];
     for (int p = 0; p < panels; ++p) {
-      code[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+      code[p] = LoadI(codes[p] + (size_t)g * 64);
       if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
     }
     for (int r = 0; r < rows; ++r) {
@@ -225,10 +225,10 @@ GS_INLINE void FloatPanel(const FloatTask* t, PackedLayout layout, size_t panel,
     const VecF sum = (acc[r][0] + acc[r][1]) + (acc[r][2] + acc[r][3]);
     float* out = t->out + (first_row + (size_t)r) * t->out_stride + first_out;
     if (valid == kPanelRows) {
-      StoreF(out, t->accumulate ? Fma(SetF(t->scale), sum, LoadF(out)) : sum);
+      StoreF(out, t->accumulate ? LoadF(out) + SetF(t->scale) * sum : sum);
       continue;
     }
-    for (size_t i = 0; i < valid; ++i) out[i] = t->accumulate ? __builtin_fmaf(t->scale, sum[i], out[i]) : sum[i];
+    for (size_t i = 0; i < valid; ++i) out[i] = t->accumulate ? out[i] + t->scale * sum[i] : sum[i];
   }
 }
 
