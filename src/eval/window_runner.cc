@@ -8,9 +8,7 @@
 namespace gateskip {
 
 WindowRunner::WindowRunner(const LoadedModel& model, int max_window)
-    : model_(model),
-      step_(MakeStep(model.transformer->config, ComputeType::kFast, max_window)),
-      kv_(step_.kv_shape, model.transformer->config.num_layers) {
+    : model_(model), step_(MakeStep(model, max_window)), kv_(step_.kv_shape, model.transformer->config.num_layers) {
   step_.record_importance = true;
 }
 

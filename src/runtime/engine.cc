@@ -42,6 +42,10 @@ ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model) 
   info.file_bytes = model.file_bytes;
   info.weight_bytes = w.total_bytes();
   info.skippable_share = static_cast<double>(w.branch_bytes()) / static_cast<double>(w.total_bytes());
+  info.kv_cache = kernels::KvTypeName(model.kv_type);
+  info.kv_bytes_per_token =
+      kernels::KvLayerBytes({static_cast<size_t>(c.num_kv_heads), static_cast<size_t>(c.head_dim), model.kv_type}) *
+      static_cast<size_t>(c.num_layers) / kernels::kKvPagePositions;
   info.base_fingerprint = model.fingerprint;
   info.cpu_target = kernels::CpuTargetName(kernels::ActiveCpuTarget());
   info.threads = model.pool->num_threads();
@@ -60,9 +64,8 @@ Engine::Impl::Impl(const EngineOptions& options, std::unique_ptr<LoadedModel> lo
     : model(std::move(loaded_model)),
       info(DescribeModel(options, *model)),
       prefill_chunk(options.prefill_chunk),
-      kv({static_cast<size_t>(info.num_kv_heads), static_cast<size_t>(info.head_dim), KvTypeOf(options.compute)},
-         info.num_layers),
-      step(MakeStep(model->transformer->config, options.compute, prefill_chunk)),
+      step(MakeStep(*model, prefill_chunk)),
+      kv(step.kv_shape, info.num_layers),
       sequence(info.num_layers) {
   if (const std::string& source = model->tokenizer->chat_template(); !source.empty()) {
     try {
@@ -126,14 +129,19 @@ bool Engine::Impl::Prefill(KvSequence* target, std::span<const int32_t> ids, siz
   return true;
 }
 
-void Engine::Impl::Decode(KvSequence* target, int32_t id, size_t position, const CallPlans& plans, SkipCounts* counts) {
+void Engine::Impl::AppendDecodeRow(KvSequence* target, int32_t id, size_t position, const CallPlans& plans) {
   kv.Grow(target, position + 1);
-  step.rows.assign(1, {.token = id,
+  step.rows.push_back({.token = id,
                        .position = static_cast<int32_t>(position),
                        .sequence = target,
                        .plan = plans.decode.get(),
                        .wants_logits = true});
   step.use_adapter = plans.use_adapter;
+}
+
+void Engine::Impl::Decode(KvSequence* target, int32_t id, size_t position, const CallPlans& plans, SkipCounts* counts) {
+  step.rows.clear();
+  AppendDecodeRow(target, id, position, plans);
   model->transformer->Forward(step);
   if (counts != nullptr) counts->Add(step.Counts(0, 1));
 }

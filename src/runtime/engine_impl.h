@@ -29,8 +29,8 @@ struct Engine::Impl {
   std::unique_ptr<LoadedModel> model;
   ModelInfo info;
   int prefill_chunk;
-  KvCache kv;
   Step step;
+  KvCache kv;
   std::optional<ChatTemplate> chat_template;
   std::atomic<bool> cancelled{false};
 
@@ -42,12 +42,15 @@ struct Engine::Impl {
 
   CallPlans MakePlans(const BudgetOptions& budget) const;
   void CheckIds(std::span<const int32_t> ids, const char* subject) const;
+  void CheckBench(std::span<const std::vector<int32_t>> prompts, const BenchOptions& options) const;
 
   // Runs ids as one prompt in chunks, from position `first`; logits of the last row (or of every row, through
   // on_logits with the index of the first) come out. False when cancelled half-way.
   bool Prefill(KvSequence* target, std::span<const int32_t> ids, size_t first, const CallPlans& plans,
                const std::function<void(size_t first_id, ConstMatrixView logits)>& on_logits,
                const ProgressCallback& on_progress, SkipCounts* counts);
+  // A further row of the step at hand, which draws from its logits.
+  void AppendDecodeRow(KvSequence* target, int32_t id, size_t position, const CallPlans& plans);
   // Runs one decode row; its logits are in step.logits afterwards.
   void Decode(KvSequence* target, int32_t id, size_t position, const CallPlans& plans, SkipCounts* counts);
 

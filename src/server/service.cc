@@ -96,7 +96,6 @@ void Service::SetModel(std::unique_ptr<ServedModel> model) {
   scheduler.max_positions = options_.kv_tokens;
   scheduler.refuse_oversized = true;
   scheduler.prefix_cache = options_.prefix_cache;
-  scheduler.compute = options_.engine.compute;
   engine_ = std::make_unique<EngineLoop>(model_->loaded(), scheduler,
                                          [this](std::function<void()> work) { Post(std::move(work)); });
 }
