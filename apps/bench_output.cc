@@ -35,7 +35,9 @@ const char* KindName(BenchCase::Kind kind) {
 std::string BenchConditions(const ModelInfo& info, const BenchPlan& plan) {
   return fmt::format(
       "{}, {} weights, {} cache, {}, {} threads; memory read {:.1f} GB/s, 8-bit dot products {:.0f} GOP/s\n"
-      "{} prompt + {} generated tokens, median of {} interleaved runs (min-max); x: times the ungated model\n",
+      "{} prompt + {} generated tokens, median of {} interleaved runs (min-max); x: times the ungated model\n"
+      "savings in %: requested, nominal (nom) and net; GOP/s of the prompt's products, GB/s of weights while "
+      "decoding\n",
       Printable(info.name), HumanBytes(info.weight_bytes), info.kv_cache, info.cpu_target, info.threads,
       plan.peaks.read_bytes * 1e-9, plan.peaks.dot_operations * 1e-9, plan.prompt_tokens, plan.decode_tokens,
       plan.repetitions);
@@ -43,18 +45,17 @@ std::string BenchConditions(const ModelInfo& info, const BenchPlan& plan) {
 
 std::string BenchMarkdown(const std::vector<BenchRow>& rows, const BenchPlan& plan) {
   std::vector<std::vector<std::string>> speed = {
-      {"config", "threads", "depth", "seqs", fmt::format("pp{} tok/s", plan.prompt_tokens),
+      {"config", "depth", "seqs", fmt::format("pp{} tok/s", plan.prompt_tokens),
        fmt::format("tg{} tok/s", plan.decode_tokens), fmt::format("pp{}+tg{}", plan.prompt_tokens, plan.decode_tokens),
        "pp x", "tg x", "% ideal"}};
-  std::vector<std::vector<std::string>> cost = {{"config", "depth", "seqs", "requested %", "pp nominal", "pp net",
-                                                 "tg nominal", "tg net", "pp GOP/s", "% peak", "tg GB/s", "% read",
-                                                 "logits"}};
+  std::vector<std::vector<std::string>> cost = {{"config", "depth", "seqs", "requested", "pp nom", "pp net", "tg nom",
+                                                 "tg net", "GOP/s", "% peak", "GB/s", "% read", "logits"}};
   const bool decoded = plan.decode_tokens > 0;
   for (const BenchRow& r : rows) {
     const std::string depth = fmt::format("{}", r.config.depth);
     const std::string sequences = fmt::format("{}", r.config.sequences);
-    speed.push_back({r.config.label, fmt::format("{}", r.threads), depth, sequences, RateText(r.prefill),
-                     RateText(r.decode), fmt::format("{:.1f}", r.both.median), fmt::format("{:.2f}", r.prefill_speedup),
+    speed.push_back({r.config.label, depth, sequences, RateText(r.prefill), RateText(r.decode),
+                     fmt::format("{:.1f}", r.both.median), fmt::format("{:.2f}", r.prefill_speedup),
                      decoded ? fmt::format("{:.2f}", r.decode_speedup) : "-",
                      decoded && r.ideal_speedup > 0 ? fmt::format("{:.0f}", r.share_of_ideal() * 100) : "-"});
     cost.push_back({r.config.label, depth, sequences, Percent(r.config.budget.decode),
