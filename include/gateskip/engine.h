@@ -39,7 +39,7 @@ struct EngineOptions {
   std::string model_path;    // a GGUF file or a hub-style directory
   std::string adapter_path;  // an adapter directory; empty: the one inside the model file, if any, else the plain model
   int threads = 0;           // 0: one per core this process may use
-  std::vector<int> cpus;     // thread t stays on cpus[t % size]; empty: where the system puts it
+  std::vector<int> cpus = {};  // thread t stays on cpus[t % size]; empty: where the system puts it
   ComputeType compute = ComputeType::kFast;
   HeadFormat head = HeadFormat::kStored;
   KvCacheFormat kv_cache = KvCacheFormat::kF16;  // with ComputeType::kF32: f32, and kQ8_0 is refused
