@@ -15,12 +15,6 @@
 namespace gateskip {
 namespace {
 
-int UsableCores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
 struct FoundAdapter {
   Adapter adapter;
   std::string origin;
@@ -53,6 +47,12 @@ WeightFormats FormatsOf(const EngineOptions& options) {
 }
 
 }  // namespace
+
+int UsableCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
 
 kernels::KvType KvTypeOf(ComputeType compute) {
   return compute == ComputeType::kF32 ? kernels::KvType::kF32 : kernels::KvType::kF16;

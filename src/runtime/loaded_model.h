@@ -32,6 +32,9 @@ struct LoadedModel {
   }
 };
 
+// The cores this process may use: the threads of a run that names no number.
+int UsableCores();
+
 // The step and the KV cache of a run.
 kernels::KvType KvTypeOf(ComputeType compute);
 // A step's workspace for at most `max_rows` rows; logits come in tiles below 16 MiB whatever the vocabulary.
