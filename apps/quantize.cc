@@ -112,6 +112,7 @@ void PrintReport(const QuantizeCommand& flags, const QuantizeReport& report) {
     if (m.wanted) ++stand_ins[fmt::format("{} instead of {}", GetDTypeInfo(m.to).name, GetDTypeInfo(*m.wanted).name)];
   }
   std::vector<std::string> counts;
+  counts.reserve(formats.size());
   for (const auto& [name, count] : formats) counts.push_back(fmt::format("{} {}", count, name));
   fmt::print(stderr, "{} -> {} in {}, {:.2f} bits per weight; matrices: {}\n", HumanBytes(report.source_bytes),
              HumanBytes(report.bytes), Printable(flags.options.out), report.bits_per_weight, fmt::join(counts, ", "));

@@ -199,6 +199,7 @@ std::vector<double> PolicyMaker::RiseWithout(const std::vector<std::vector<int>>
 const std::vector<double>& PolicyMaker::LeaveOneOut() {
   if (!leave_one_out_.empty()) return leave_one_out_;
   std::vector<std::vector<int>> branches;
+  branches.reserve(static_cast<size_t>(model_.transformer->config.num_branches()));
   for (int b = 0; b < model_.transformer->config.num_branches(); ++b) branches.push_back({b});
   leave_one_out_ = RiseWithout(branches, "branch");
   return leave_one_out_;
@@ -206,6 +207,7 @@ const std::vector<double>& PolicyMaker::LeaveOneOut() {
 
 std::vector<double> PolicyMaker::LeaveOneLayerOut() {
   std::vector<std::vector<int>> layers;
+  layers.reserve(static_cast<size_t>(model_.transformer->config.num_layers));
   for (int l = 0; l < model_.transformer->config.num_layers; ++l) layers.push_back({2 * l, 2 * l + 1});
   return RiseWithout(layers, "layer");
 }

@@ -69,8 +69,9 @@ bool PlainNibbles(const NibbleFormat& format, const float* values, std::byte* ou
     for (size_t i = 0; i < kBlock; ++i) {
       if (std::fabs(values[i]) > std::fabs(largest)) largest = values[i];
     }
-    fit.scale = largest / static_cast<float>(-format.levels / 2);
-    shift += static_cast<float>(format.levels / 2);
+    const auto zero = static_cast<float>(format.zero());
+    fit.scale = largest / -zero;
+    shift += zero;
   }
   const float inverse = Inverse(fit.scale);
   int codes[kBlock];
