@@ -150,6 +150,9 @@ class Engine {
   bool adds_bos() const;  // whether prompts of this model start with BOS
   // The model's own chat template with the assistant's turn opened. Error(kUnsupported) if it has none.
   std::string ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const;
+  // The same as token ids, with BOS where the model wants one. Special tokens of the template are special, what a turn
+  // spells like one is text: encode this way what others have written.
+  std::vector<int32_t> EncodeChat(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const;
 
   // Called with each piece of text as it is complete (never half a UTF-8 character); return false to stop.
   using TextCallback = std::function<bool(std::string_view piece)>;

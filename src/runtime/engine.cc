@@ -23,6 +23,13 @@ int ContextLength(const EngineOptions& options, const ModelConfig& config) {
   return options.context_length == 0 ? std::min(config.context_length, kDefaultContextCap) : options.context_length;
 }
 
+std::vector<ChatMessage> MessagesOf(const std::vector<ChatTurn>& turns) {
+  std::vector<ChatMessage> messages;
+  messages.reserve(turns.size());
+  for (const ChatTurn& turn : turns) messages.push_back({turn.role, turn.content});
+  return messages;
+}
+
 }  // namespace
 
 ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model) {
@@ -63,17 +70,8 @@ Engine::Impl::Impl(const EngineOptions& options, std::unique_ptr<LoadedModel> lo
       kv({static_cast<size_t>(info.num_kv_heads), static_cast<size_t>(info.head_dim), KvTypeOf(options.compute)},
          info.num_layers),
       step(MakeStep(model->transformer->config, options.compute, prefill_chunk)),
-      sequence(info.num_layers) {
-  if (const std::string& source = model->tokenizer->chat_template(); !source.empty()) {
-    try {
-      chat_template.emplace(source);
-    } catch (const Error&) {
-      // A template outside the subset must not keep the model from being used without it; ApplyChatTemplate
-      // reports the reason when it is asked for.
-      chat_template.reset();
-    }
-  }
-}
+      chat_format(model->tokenizer),
+      sequence(info.num_layers) {}
 
 CallPlans Engine::Impl::MakePlans(const BudgetOptions& budget) const {
   return {MakePlan(*model, budget, budget.prefill), MakePlan(*model, budget, budget.decode), budget.use_adapter};
@@ -183,17 +181,11 @@ std::string Engine::Decode(std::span<const int32_t> ids, bool special) const {
 bool Engine::adds_bos() const { return impl_->model->tokenizer->add_bos(); }
 
 std::string Engine::ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const {
-  const Tokenizer& tokenizer = *impl_->model->tokenizer;
-  if (!impl_->chat_template) {
-    if (!tokenizer.chat_template().empty()) ChatTemplate refused(tokenizer.chat_template());  // throws the reason
-    Fail(ErrorCode::kUnsupported, "[chat] template: expected the model to bring one, found none; use plain prompts");
-  }
-  std::vector<ChatMessage> messages;
-  messages.reserve(turns.size());
-  for (const ChatTurn& turn : turns) messages.push_back({turn.role, turn.content});
-  const auto text_of = [&](std::optional<int32_t> id) { return id ? tokenizer.TokenBytes(*id, true) : std::string(); };
-  return impl_->chat_template->Render(messages, add_generation_prompt, text_of(tokenizer.bos()),
-                                      text_of(tokenizer.eos()));
+  return impl_->chat_format.Render(MessagesOf(turns), add_generation_prompt);
+}
+
+std::vector<int32_t> Engine::EncodeChat(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const {
+  return impl_->chat_format.Encode(MessagesOf(turns), add_generation_prompt);
 }
 
 void Engine::Cancel() noexcept { impl_->cancelled.store(true, std::memory_order_relaxed); }

@@ -13,7 +13,7 @@
 #include "model/step.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
-#include "text/chat_template.h"
+#include "text/chat_format.h"
 
 namespace gateskip {
 
@@ -31,7 +31,7 @@ struct Engine::Impl {
   int prefill_chunk;
   KvCache kv;
   Step step;
-  std::optional<ChatTemplate> chat_template;
+  ChatFormat chat_format;
   std::atomic<bool> cancelled{false};
 
   // The conversation in the cache: ids[i] is stored at position i, run under `budget`.
