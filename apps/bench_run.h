@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The measurement behind `gateskip bench`: the ungated model and every budget take turns within one run, so that
-// speed-ups compare times taken side by side on a machine that may be busy.
+// The measurement behind `gateskip bench`: the ungated model and every budget, at every depth and number of sequences,
+// take turns within one run, so that ratios compare times taken side by side on a machine that may be busy.
 #pragma once
 
 #include <functional>
@@ -8,48 +8,59 @@
 #include <vector>
 
 #include "gateskip/engine.h"
+#include "machine_peaks.h"
 #include "report.h"
 
 namespace gateskip::cli {
 
 struct BenchCase {
-  std::string label;  // "ungated", "25 %"
-  bool ungated = false;
-  BudgetOptions budget;
+  enum class Kind {
+    kUngated,
+    kGates,  // with the adapter: every gate evaluated, nothing skipped. What deciding costs
+    kBudget,
+  };
+  Kind kind = Kind::kUngated;
+  std::string label;  // "ungated", "gates", "25 %"
+  int depth = 0;      // tokens in the cache before the prompt
+  int sequences = 1;  // that decode together
+  BudgetOptions budget = {};
 };
 
+// Rates are tokens per second of all sequences together.
 struct BenchRow {
   BenchCase config;
   int threads = 0;
-  Spread prefill;  // tokens per second
+  Spread prefill;
   Spread decode;
+  Spread both;                 // prompt, then generated tokens, as one
   double prefill_speedup = 1;  // median over the repetitions of the ratio to `ungated` in the same repetition
   double decode_speedup = 1;
   SavingReport prefill_saving;
   SavingReport decode_saving;
-  double decode_gigabytes = 0;  // of weights read per second while decoding
-  double bandwidth_share = 0;   // of the measured read bandwidth
-  double ideal_speedup = 1;     // 1 / (1 - s f): net saving s, share f of a token's bytes in branches
+  double prefill_operations = 0;  // multiplications and additions of matrix products a second
+  double dot_share = 0;           // of the measured dot-product peak
+  double decode_bytes = 0;        // of weights read a second while decoding
+  double bandwidth_share = 0;     // of the measured read bandwidth
+  double ideal_speedup = 1;  // of decoding one sequence, 1 / (1 - s f): net saving s, share f of a token's bytes in
+                             // branches; 0 for several, which read a branch if any of them runs it
   uint32_t logits_hash = 0;
+
+  double share_of_ideal() const { return ideal_speedup > 0 ? decode_speedup / ideal_speedup : 0; }
 };
 
 struct BenchPlan {
-  std::vector<int32_t> ids;  // the prompt
+  int prompt_tokens = 0;
   int decode_tokens = 0;
   int repetitions = 1;
-  double read_bandwidth = 0;  // bytes per second
+  MachinePeaks peaks;
 };
 
-// cases[0] must be the ungated one. One warm-up pass, then `repetitions` interleaved ones.
+// Every depth with every number of sequences: "ungated" first, then "gates" if asked for, then each budget.
+std::vector<BenchCase> MakeCases(const std::vector<int>& depths, const std::vector<int>& sequences, bool gates,
+                                 const std::vector<BudgetOptions>& budgets);
+
+// One warm-up pass over the cases, then plan.repetitions measured ones.
 std::vector<BenchRow> RunBench(Engine& engine, const std::vector<BenchCase>& cases, const BenchPlan& plan,
                                const std::function<void(size_t done, size_t total)>& progress);
-
-// "ungated", then each budget of the list.
-std::vector<BenchCase> MakeCases(const std::vector<BudgetOptions>& budgets);
-
-// `count` token ids of `text`, repeated as often as it takes, BOS in front if the model wants it.
-std::vector<int32_t> BenchPrompt(const Engine& engine, const std::string& text, int count);
-// Ordinary prose: gates decide by what they read, so random tokens would measure another saving.
-extern const char* const kBenchText;
 
 }  // namespace gateskip::cli

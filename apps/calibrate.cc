@@ -37,25 +37,13 @@ int Run(const CalibrateCommand& flags) {
   options.adapter_path = flags.paths.adapter;
   options.document_windows = flags.windows.PerDocument();
   options.pair_format = flags.windows.Pairs();
-  std::string stage;
-  auto bar = std::make_unique<ProgressBar>("");
-  const std::vector<CalibratedBudget> grid = Calibrate(options, [&](const std::string& now, size_t done, size_t total) {
-    if (now != stage) {
-      stage = now;
-      bar.reset();
-      bar = std::make_unique<ProgressBar>(now);
-    }
-    bar->Update(done, total);
-  });
-  bar.reset();
+  StageBar bar;
+  const std::vector<CalibratedBudget> grid =
+      Calibrate(options, [&](const std::string& stage, size_t done, size_t total) { bar.Update(stage, done, total); });
+  bar.Clear();
 
   if (flags.json) {
-    Json body = {{"adapter", options.adapter_path}, {"budgets", Json::array()}};
-    for (const CalibratedBudget& b : grid) {
-      body["budgets"].push_back(
-          {{"requested", b.requested}, {"threshold", b.threshold}, {"nominal", b.nominal}, {"net", b.net}});
-    }
-    PrintJson(body);
+    PrintJson({{"adapter", options.adapter_path}, {"budgets", CalibratedJson(grid)}});
     return 0;
   }
   std::vector<std::vector<std::string>> rows = {{"requested", "threshold", "nominal", "net"}};

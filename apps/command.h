@@ -27,6 +27,8 @@ void AddEval(CLI::App& app, Command& command);
 void AddAnalyze(CLI::App& app, Command& command);
 void AddReport(CLI::App& app, Command& command);
 void AddExport(CLI::App& app, Command& command);
+void AddQuantize(CLI::App& app, Command& command);
+void AddPrune(CLI::App& app, Command& command);
 void AddServe(CLI::App& app, Command& command);
 
 }  // namespace gateskip::cli

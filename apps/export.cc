@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <atomic>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -16,35 +15,26 @@
 #include "model/merge.h"
 #include "model/model_writer.h"
 #include "model/peft.h"
+#include "model/quantize_plan.h"
+#include "output_path.h"
 #include "report.h"
 #include "terminal.h"
 
 namespace gateskip::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr std::pair<const char*, std::optional<DType>> kTypes[] = {
-    {"source", {}},         {"f32", DType::kF32},   {"f16", DType::kF16},  {"bf16", DType::kBF16},
-    {"q8_0", DType::kQ8_0}, {"q4_1", DType::kQ4_1}, {"q4_0", DType::kQ4_0}};
+constexpr const char* kSourceTypes = "source";
 
 struct ExportCommand {
   PathFlags paths;
   std::string out;
   std::string format = "gguf";
-  std::string type = "source";
+  std::string type = kSourceTypes;
   std::string base_name;
   bool no_gates = false;
   bool force = false;
   bool json = false;
 };
-
-std::optional<DType> TypeNamed(const std::string& name) {
-  for (const auto& [known, dtype] : kTypes) {
-    if (name == known) return dtype;
-  }
-  return std::nullopt;
-}
 
 [[noreturn]] void FailOption(const std::string& option, const std::string& expected, const std::string& found) {
   Fail(ErrorCode::kInvalidArgument, "[command line] {}: expected {}, found {}", option, expected, found);
@@ -56,7 +46,7 @@ void CheckOptions(const ExportCommand& flags) {
   if (flags.format == "safetensors" && flags.type.starts_with('q')) {
     FailOption("--type", "source, f32, f16 or bf16 with --format safetensors", flags.type);
   }
-  if (flags.format == "peft" && flags.type != "source") {
+  if (flags.format == "peft" && flags.type != kSourceTypes) {
     FailOption("--type", "source with --format peft, which holds no weights of the model", flags.type);
   }
   if (flags.format == "peft" && flags.paths.adapter.empty()) {
@@ -64,25 +54,6 @@ void CheckOptions(const ExportCommand& flags) {
   }
   if (flags.format != "peft" && !flags.base_name.empty())
     FailOption("--base-name", "it with --format peft", flags.format);
-}
-
-// A file is replaced by a file; a directory only by a directory, and only if it looks like one that was written so.
-void CheckOut(const ExportCommand& flags) {
-  std::error_code error;
-  if (!fs::exists(fs::symlink_status(flags.out, error))) return;
-  if (!flags.force) {
-    Fail(ErrorCode::kInvalidArgument, "[{}] output: expected a new name, found it there; pass --force to replace it",
-         flags.out);
-  }
-  const bool model = fs::exists(fs::path(flags.out) / "config.json", error) ||
-                     fs::exists(fs::path(flags.out) / "adapter_config.json", error);
-  const bool replaceable = flags.format == "gguf"
-                               ? fs::is_regular_file(flags.out, error)
-                               : fs::is_directory(flags.out, error) && (model || fs::is_empty(flags.out, error));
-  if (!replaceable) {
-    Fail(ErrorCode::kInvalidArgument, "[{}] output: expected {} to replace, found something else; name another place",
-         flags.out, flags.format == "gguf" ? "a file" : "the directory of a model or an adapter");
-  }
 }
 
 struct Source {
@@ -124,7 +95,7 @@ Json ExportModel(const ExportCommand& flags, const Source& source) {
   ProgressBar bar("writing");
   WriteModelOptions options;
   options.format = flags.format == "gguf" ? ModelFormat::kGguf : ModelFormat::kSafetensors;
-  options.dtype = TypeNamed(flags.type);
+  options.dtype = FindDType(flags.type);  // none: kSourceTypes
   const bool gates = source.adapter && !flags.no_gates;
   if (gates) options.adapter = &*source.adapter;
   options.on_progress = [&bar](uint64_t done, uint64_t total) {
@@ -155,7 +126,7 @@ Json ExportPeft(const ExportCommand& flags, const Source& source) {
 
 int Run(const ExportCommand& flags) {
   CheckOptions(flags);
-  CheckOut(flags);
+  RequireReplaceable(flags.out, flags.format == "gguf" ? OutputKind::kFile : OutputKind::kDirectory, flags.force);
   InstallInterruptHandler();
   std::atomic<bool> interrupted = false;  // seen between pieces, so that no half file is left
   const InterruptFlag guard(interrupted);
@@ -185,9 +156,9 @@ void AddExport(CLI::App& app, Command& command) {
   AddChoice(*sub, "--format", &flags->format, {"gguf", "safetensors", "peft"},
             "One file with the gates inside; a Hugging Face style directory; the deltas alone, for the package peft")
       ->group("Output");
-  std::vector<std::string> types;
-  for (const auto& [name, dtype] : kTypes) types.emplace_back(name);
-  AddChoice(*sub, "--type", &flags->type, types, "Of the matrices; source: what each is in the model")->group("Output");
+  AddChoice(*sub, "--type", &flags->type, {kSourceTypes, "f32", "f16", "bf16", "q8_0", "q4_1", "q4_0"},
+            "Of the matrices; source: what each is in the model")
+      ->group("Output");
   sub->add_flag("--no-gates", flags->no_gates, "Leave the gates out: an ordinary model, for llama.cpp too")
       ->group("Output");
   sub->add_option("--base-name", flags->base_name, "What peft loads the base model by (default: what the adapter says)")

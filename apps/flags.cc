@@ -18,6 +18,7 @@ namespace gateskip::cli {
 namespace {
 
 constexpr int64_t kMaxTokens = 1 << 30;
+constexpr int64_t kMaxCpu = 1023;
 
 // In the order of DraftKind.
 const std::vector<std::string> kDraftNames = {"none", "gates", "exit", "ngram"};
@@ -59,6 +60,18 @@ std::vector<std::string> SplitList(const std::string& text) {
     if (comma == std::string::npos) return parts;
     begin = comma + 1;
   }
+}
+
+// "0-3,8": numbers and ranges of them.
+std::vector<int> ParseCpus(const std::string& name, const std::string& text) {
+  std::vector<int> cpus;
+  for (const std::string& part : SplitList(text)) {
+    const size_t dash = part.find('-');
+    const auto first = ParseInt(name, part.substr(0, dash), 0, kMaxCpu);
+    const auto last = dash == std::string::npos ? first : ParseInt(name, part.substr(dash + 1), first, kMaxCpu);
+    for (int64_t cpu = first; cpu <= last; ++cpu) cpus.push_back(static_cast<int>(cpu));
+  }
+  return cpus;
 }
 
 // Every option takes one word and keeps the last one given; `parse` throws Error.
@@ -221,9 +234,16 @@ void AddEngineFlags(CLI::App& app, EngineFlags* flags, bool with_threads) {
                "Run the plain base model, whatever --adapter says; drafts may still use it")
       ->group("Model");
   if (with_threads) AddThreads(app, &flags->threads);
+  AddParsed(
+      app, "--cpu-affinity", [=](const std::string& text) { flags->cpus = ParseCpus("--cpu-affinity", text); },
+      "CPUs the threads stay on, one each, in turn if there are more; as in 0-3,8", "N-N,N,...", "")
+      ->group("Model");
   app.add_flag("--f32", flags->f32, "Compute in f32 on dequantised weights: the slow reference")->group("Model");
   AddChoice(app, "--head", &flags->head, {"stored", "q4"},
             "Format of the output head: as in the file, or 4 bits, which is faster and less exact")
+      ->group("Model");
+  AddChoice(app, "--kv-cache", &flags->kv_cache, {"f16", "q8_0"},
+            "How keys and values are kept: q8_0 takes 56 % of the memory and is less exact")
       ->group("Model");
 }
 
@@ -238,9 +258,11 @@ EngineOptions MakeEngineOptions(const EngineFlags& flags) {
   options.model_path = flags.paths.model;
   if (!flags.no_adapter || flags.adapter_drafts) options.adapter_path = flags.paths.adapter;
   options.threads = flags.threads;
+  options.cpus = flags.cpus;
   options.context_length = flags.context_length;
   options.compute = flags.f32 ? ComputeType::kF32 : ComputeType::kFast;
   options.head = flags.head == "q4" ? HeadFormat::kQ4 : HeadFormat::kStored;
+  options.kv_cache = flags.kv_cache == "q8_0" ? KvCacheFormat::kQ8_0 : KvCacheFormat::kF16;
   return options;
 }
 

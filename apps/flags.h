@@ -65,9 +65,11 @@ void AddThreads(CLI::App& app, int* threads);
 struct EngineFlags {
   PathFlags paths;
   int threads = 0;
+  std::vector<int> cpus;
   int context_length = 0;
   bool f32 = false;
   std::string head = "stored";
+  std::string kv_cache = "f16";
   bool no_adapter = false;
   bool adapter_drafts = false;  // it is loaded in any case
 };

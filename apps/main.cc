@@ -111,6 +111,8 @@ int Main(int argc, char** argv) {
     AddAnalyze(app, command);
     AddReport(app, command);
     AddExport(app, command);
+    AddQuantize(app, command);
+    AddPrune(app, command);
     AddServe(app, command);
     if (argc < 2) {
       fmt::print(stderr, "{}", app.help());

@@ -15,13 +15,7 @@ std::vector<int32_t> EncodePlain(const Engine& engine, std::string_view text) {
 }
 
 std::vector<int32_t> EncodeChat(const Engine& engine, const std::vector<ChatTurn>& turns) {
-  const std::string text = engine.ApplyChatTemplate(turns, /*add_generation_prompt=*/true);
-  std::vector<int32_t> ids = engine.Encode(text, /*add_bos=*/false, /*parse_special=*/true);
-  if (engine.adds_bos()) {
-    // Many templates write BOS themselves, some leave it to the caller.
-    const std::vector<int32_t> bos = engine.Encode("", /*add_bos=*/true, /*parse_special=*/false);
-    if (!bos.empty() && (ids.empty() || ids.front() != bos.front())) ids.insert(ids.begin(), bos.front());
-  }
+  std::vector<int32_t> ids = engine.EncodeChat(turns, /*add_generation_prompt=*/true);
   if (ids.empty()) Fail(ErrorCode::kInvalidArgument, "[prompt] chat: expected at least one token, found none");
   return ids;
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "terminal.h"
 
@@ -102,6 +103,34 @@ Json GenerateJson(const GenerateResult& result) {
 
 void PrintJson(const Json& value) {
   WriteStdout(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+Json CalibratedJson(const std::vector<CalibratedBudget>& grid) {
+  Json list = Json::array();
+  for (const CalibratedBudget& b : grid) {
+    list.push_back({{"requested", b.requested}, {"threshold", b.threshold}, {"nominal", b.nominal}, {"net", b.net}});
+  }
+  return list;
+}
+
+Json DifferenceJson(const ModelDifference& difference) {
+  return {{"tokens", difference.tokens},
+          {"source_nll", difference.nll_reference},
+          {"nll", difference.nll},
+          {"source_perplexity", std::exp(difference.nll_reference)},
+          {"perplexity", std::exp(difference.nll)},
+          {"kl", difference.kl},
+          {"kl_standard_error", difference.kl_error},
+          {"same_top_token", difference.same_top}};
+}
+
+std::string DifferenceTable(const ModelDifference& difference) {
+  return FormatTable({{"tokens", "perplexity before", "after", "KL, nats", "same top token"},
+                      {fmt::format("{}", difference.tokens), fmt::format("{:.4f}", std::exp(difference.nll_reference)),
+                       fmt::format("{:.4f}", std::exp(difference.nll)),
+                       fmt::format("{:.5f} +- {:.5f}", difference.kl, difference.kl_error),
+                       fmt::format("{:.2f} %", difference.same_top * 100)}},
+                     /*markdown=*/false);
 }
 
 Spread MeasureSpread(std::vector<double> values) {

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/text_table.h"
+#include "eval/calibrate.h"
+#include "eval/model_difference.h"
 #include "gateskip/engine.h"
 #include "runtime/saving_json.h"
 
@@ -30,6 +32,13 @@ Json GenerateJson(const GenerateResult& result);
 
 // Prints one object on one line; text that is not UTF-8 is replaced, never refused.
 void PrintJson(const Json& value);
+
+// What calibration found.
+Json CalibratedJson(const std::vector<CalibratedBudget>& grid);
+
+// How two models differ.
+Json DifferenceJson(const ModelDifference& difference);
+std::string DifferenceTable(const ModelDifference& difference);
 
 struct Spread {
   double median = 0;

@@ -32,6 +32,9 @@ struct ServeCommand {
   double body_seconds = 30;
   double idle_seconds = 5;
   double write_seconds = 30;
+  double stall_seconds = 5;
+  double keep_alive_seconds = 10;
+  int min_body_rate = 1000;
   int max_connections = 1024;
   int per_address = 64;
   bool no_prefix_cache = false;
@@ -101,6 +104,9 @@ int Run(ServeCommand& flags) {
   options.limits.body = Milliseconds(flags.body_seconds);
   options.limits.idle = Milliseconds(flags.idle_seconds);
   options.limits.write = Milliseconds(flags.write_seconds);
+  options.limits.min_body_rate = static_cast<size_t>(flags.min_body_rate);
+  options.stall_limit = Milliseconds(flags.stall_seconds);
+  options.keep_alive = Milliseconds(flags.keep_alive_seconds);
   options.limits.connections = static_cast<size_t>(flags.max_connections);
   options.limits.reserved = std::min<size_t>(options.limits.reserved, options.limits.connections / 4);
   options.limits.per_address = static_cast<size_t>(flags.per_address);
@@ -156,6 +162,9 @@ void AddServe(CLI::App& app, Command& command) {
   AddInt(*sub, "--parallel", &options.max_running, 1, 1024, "Sequences that run at the same time")->group(capacity);
   AddInt(*sub, "--max-queue", &options.max_queue, 0, 1 << 20, "Sequences that may wait; more are refused with 429")
       ->group(capacity);
+  AddInt(*sub, "--max-per-key", &options.max_per_key, 0, 1 << 20,
+         "Sequences of one key (without keys: one address) that run or wait; 0: any")
+      ->group(capacity);
   AddInt64(*sub, "--max-queue-tokens", &options.max_queue_tokens, 1, int64_t{1} << 32,
            "Tokens of their prompts that may wait")
       ->group(capacity);
@@ -173,9 +182,18 @@ void AddServe(CLI::App& app, Command& command) {
   AddDouble(*sub, "--header-timeout", &flags->header_seconds, 0.01, 3600, "Seconds for a request's header")
       ->group(limits);
   AddDouble(*sub, "--body-timeout", &flags->body_seconds, 0.01, 3600, "Seconds for its body")->group(limits);
+  AddInt(*sub, "--min-body-rate", &flags->min_body_rate, 0, 1 << 30,
+         "Bytes a second that a body must come at; slower ones are cut before their time is up; 0: any")
+      ->group(limits);
   AddDouble(*sub, "--idle-timeout", &flags->idle_seconds, 0.01, 3600, "Seconds between requests of a connection")
       ->group(limits);
   AddDouble(*sub, "--write-timeout", &flags->write_seconds, 0.01, 3600, "Seconds without a byte read by the client")
+      ->group(limits);
+  AddDouble(*sub, "--stream-keep-alive", &flags->keep_alive_seconds, 0.01, 86400,
+            "Seconds without a token after which a stream gets a comment")
+      ->group(limits);
+  AddDouble(*sub, "--stall-timeout", &flags->stall_seconds, 0.01, 86400,
+            "Seconds a forward pass may take until /health answers 503")
       ->group(limits);
   AddInt(*sub, "--max-connections", &flags->max_connections, 4, 100000, "Open connections")->group(limits);
   AddInt(*sub, "--max-per-address", &flags->per_address, 1, 100000, "Of one address that is not loopback")

@@ -173,4 +173,13 @@ void ProgressBar::Clear() {
   drawn_ = false;
 }
 
+void StageBar::Update(const std::string& stage, size_t done, size_t total) {
+  if (!bar_ || stage != stage_) {
+    stage_ = stage;
+    bar_.reset();  // the old line goes first
+    bar_ = std::make_unique<ProgressBar>(stage);
+  }
+  bar_->Update(done, total);
+}
+
 }  // namespace gateskip::cli

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,6 +63,17 @@ class ProgressBar {
   size_t first_ = 0;  // done at start_
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_draw_;
+};
+
+// A bar for each stage of a work in several.
+class StageBar {
+ public:
+  void Update(const std::string& stage, size_t done, size_t total);
+  void Clear() { bar_.reset(); }
+
+ private:
+  std::string stage_;
+  std::unique_ptr<ProgressBar> bar_;
 };
 
 }  // namespace gateskip::cli

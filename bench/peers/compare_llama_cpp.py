@@ -105,16 +105,14 @@ def our_rates(args):
     return {"prefill": row["prefill_tokens_per_second"]["median"], "decode": row["decode_tokens_per_second"]["median"]}
 
 
-def requantized(args, folder):
-    """The same model in another format, written by the peer's own quantiser."""
+def requantize(source, target, name):
+    """Writes `source` in another format (Q4_0, F16, ...) with the peer's own quantiser."""
     lib, _keep = quiet_peer()
     params = lib.llama_model_quantize_default_params()
-    params.ftype = getattr(lib, f"LLAMA_FTYPE_MOSTLY_{args.requantize}")
+    params.ftype = lib.LLAMA_FTYPE_ALL_F32 if name == "F32" else getattr(lib, f"LLAMA_FTYPE_MOSTLY_{name}")
     params.allow_requantize = True
-    path = os.path.join(folder, f"{args.requantize}.gguf")
-    if lib.llama_model_quantize(args.model.encode(), path.encode(), params) != 0:
-        sys.exit(f"compare_llama_cpp.py: [{args.model}] peer: expected to write {args.requantize}, found an error")
-    return path
+    if lib.llama_model_quantize(source.encode(), target.encode(), params) != 0:
+        sys.exit(f"compare_llama_cpp.py: [{source}] peer: expected to write {name}, found an error")
 
 
 def compare_quality(args):
@@ -132,7 +130,30 @@ def compare_quality(args):
             "gateskip": ours(*score)["results"][0]["nll"], "llama.cpp": peer["nll"]}
 
 
-def main():
+def compare(args):
+    """What main prints, as one dictionary."""
+    with tempfile.TemporaryDirectory() as folder:
+        runners = {"gateskip": lambda: our_rates(args), "llama.cpp": lambda: child(args, "rates", args.model)}
+        if args.requantize:
+            other = os.path.join(folder, f"{args.requantize}.gguf")
+            requantize(args.model, other, args.requantize)
+            runners[f"llama.cpp {args.requantize}"] = lambda: child(args, "rates", other)
+        runs = {name: [] for name in runners}
+        for _ in range(args.rounds):
+            for name, run in runners.items():
+                runs[name].append(run())
+    result = {"model": os.path.basename(args.model), "threads": args.threads, "prompt": args.prompt,
+              "decode": args.decode, "rounds": args.rounds, "rates": {}}
+    for name, rows in runs.items():
+        result["rates"][name] = {
+            phase: {"median": statistics.median(r[phase] for r in rows), "min": min(r[phase] for r in rows),
+                    "max": max(r[phase] for r in rows)} for phase in ("prefill", "decode")}
+    if args.check:
+        result["nll"] = compare_quality(args)
+    return result
+
+
+def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateskip", default="build/release/apps/gateskip")
     parser.add_argument("-m", "--model", required=True)
@@ -144,26 +165,14 @@ def main():
     parser.add_argument("--check", help="a text whose NLL both compute")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", choices=["rates", "nll"], help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main():
+    args = parse()
     if args.child:
         return peer_rates(args) if args.child == "rates" else peer_nll(args)
-
-    with tempfile.TemporaryDirectory() as folder:
-        runners = {"gateskip": lambda: our_rates(args), "llama.cpp": lambda: child(args, "rates", args.model)}
-        if args.requantize:
-            other = requantized(args, folder)
-            runners[f"llama.cpp {args.requantize}"] = lambda: child(args, "rates", other)
-        runs = {name: [] for name in runners}
-        for _ in range(args.rounds):
-            for name, run in runners.items():
-                runs[name].append(run())
-    result = {"model": os.path.basename(args.model), "threads": args.threads, "rounds": args.rounds, "rates": {}}
-    for name, rows in runs.items():
-        result["rates"][name] = {
-            phase: {"median": statistics.median(r[phase] for r in rows), "min": min(r[phase] for r in rows),
-                    "max": max(r[phase] for r in rows)} for phase in ("prefill", "decode")}
-    if args.check:
-        result["nll"] = compare_quality(args)
+    result = compare(args)
     if args.json:
         print(json.dumps(result))
         return None

@@ -29,12 +29,20 @@ enum class HeadFormat {
   kQ4,      // 4-bit blocks with an offset each (ggml's Q4_1): fewer bytes, other logits (docs/performance.md)
 };
 
+// How keys and values are kept between steps.
+enum class KvCacheFormat {
+  kF16,
+  kQ8_0,  // 8-bit blocks of 32 elements of a head: 56 % of the bytes, other logits (docs/performance.md)
+};
+
 struct EngineOptions {
   std::string model_path;    // a GGUF file or a hub-style directory
   std::string adapter_path;  // an adapter directory; empty: the one inside the model file, if any, else the plain model
   int threads = 0;           // 0: one per core this process may use
+  std::vector<int> cpus = {};  // thread t stays on cpus[t % size]; empty: where the system puts it
   ComputeType compute = ComputeType::kFast;
   HeadFormat head = HeadFormat::kStored;
+  KvCacheFormat kv_cache = KvCacheFormat::kF16;  // with ComputeType::kF32: f32, and kQ8_0 is refused
   int context_length = 0;   // 0: the model's own, at most 8192. KV memory is taken page by page as it fills
   int prefill_chunk = 512;  // rows of one forward step
   bool self_test = true;    // run the adapter's self-test when loading it
@@ -146,9 +154,11 @@ struct ModelInfo {
   int vocab_size = 0;
   int context_length = 0;  // of this engine
   uint64_t file_bytes = 0;
-  uint64_t weight_bytes = 0;   // packed, resident
-  double skippable_share = 0;  // f: share of a decoded token's weight bytes that lies in branches
-  double decision_cost = 0;    // gate decisions as a share of the dense layer cost
+  uint64_t weight_bytes = 0;        // packed, resident
+  double skippable_share = 0;       // f: share of a decoded token's weight bytes that lies in branches
+  double decision_cost = 0;         // gate decisions as a share of the dense layer cost
+  std::string kv_cache;             // "f16", "f32", "q8_0"
+  uint64_t kv_bytes_per_token = 0;  // of keys and values, all layers; pages hold 64 tokens
   std::string base_fingerprint;
   std::string cpu_target;
   int threads = 0;
@@ -175,6 +185,9 @@ class Engine {
   bool adds_bos() const;  // whether prompts of this model start with BOS
   // The model's own chat template with the assistant's turn opened. Error(kUnsupported) if it has none.
   std::string ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const;
+  // The same as token ids, with BOS where the model wants one. Special tokens of the template are special, what a turn
+  // spells like one is text: encode this way what others have written.
+  std::vector<int32_t> EncodeChat(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const;
 
   // Called with each piece of text as it is complete (never half a UTF-8 character); return false to stop.
   using TextCallback = std::function<bool(std::string_view piece)>;
@@ -191,17 +204,25 @@ class Engine {
   ScoreResult Score(std::span<const int32_t> ids, const BudgetOptions& budget,
                     const ProgressCallback& on_progress = nullptr);
 
-  // The raw measurements behind `gateskip bench`: seconds to run `ids` as one prompt from an empty cache, and
-  // per decode step after it. decode_tokens further tokens are decoded greedily. Also a hash of the last logits.
+  // The raw measurements behind `gateskip bench`.
+  struct BenchOptions {
+    int depth = 0;                // the first so many tokens of each prompt are in the cache before the clock starts
+    int decode_tokens = 0;        // of each sequence, greedily
+    bool evaluate_gates = false;  // every one, also where the budget asks for none: what deciding costs
+    BudgetOptions budget = {};
+  };
   struct BenchResult {
-    double prefill_seconds = 0;
-    std::vector<double> decode_seconds;  // one per token
+    double prefill_seconds = 0;          // of all prompts, one after the other, from their depth on
+    std::vector<double> decode_seconds;  // of each step: a token of every sequence
     SavingReport prefill_saving;
     SavingReport decode_saving;
+    uint64_t prefill_operations = 0;   // multiplications and additions of matrix products in the measured part
     uint64_t weight_bytes_decode = 0;  // weight bytes read while decoding
-    uint32_t logits_hash = 0;
+    uint32_t logits_hash = 0;          // of the last step's, or without one of the last prompt's
   };
-  BenchResult Bench(std::span<const int32_t> ids, int decode_tokens, const BudgetOptions& budget);
+  // One sequence for each prompt, all of one length, which is above the depth; they decode together. Throws as
+  // Generate.
+  BenchResult Bench(std::span<const std::vector<int32_t>> prompts, const BenchOptions& options);
 
   // Ends the running call soon, from any thread or a signal handler.
   void Cancel() noexcept;

@@ -6,15 +6,21 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "base/function_ref.h"
 
 namespace gateskip {
 
+// CPUs this process may run on, ascending; never empty.
+std::vector<int> UsableCpus();
+
 class ThreadPool {
  public:
-  // num_threads >= 1, counting the caller. Throws Error(kInvalidArgument) outside [1, 256].
-  explicit ThreadPool(int num_threads);
+  // num_threads >= 1, counting the caller. Thread t stays on cpus[t % size], the caller from its first Run on; without
+  // any, the system places them. Throws Error(kInvalidArgument) outside [1, 256], and for a CPU that is named twice or
+  // that this process may not use.
+  explicit ThreadPool(int num_threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -31,7 +37,10 @@ class ThreadPool {
 
  private:
   struct Team;
+  void PinCaller();
+
   int num_threads_;
+  std::vector<int> cpus_;
   std::unique_ptr<Team> team_;
 };
 

@@ -2,6 +2,7 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,6 +14,30 @@
 
 namespace gateskip {
 namespace {
+
+TEST(ThreadPoolAffinityTest, ThreadsStayOnTheirCpusAndTheCallerIsFreeAfterwards) {
+  const std::vector<int> cpus = UsableCpus();
+  for (const int threads : {1, 2, 5}) {
+    {
+      ThreadPool pool(threads, {cpus.back()});
+      for (int round = 0; round < 20; ++round) {
+        pool.Run([&](int) { EXPECT_EQ(sched_getcpu(), cpus.back()); });
+      }
+    }
+    cpu_set_t set;
+    ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+    EXPECT_EQ(static_cast<size_t>(CPU_COUNT(&set)), cpus.size());
+  }
+  ThreadPool pool(3, cpus);
+  pool.Run([&](int t) { EXPECT_EQ(sched_getcpu(), cpus[static_cast<size_t>(t) % cpus.size()]); });
+}
+
+TEST(ThreadPoolAffinityTest, BadListsAreRefused) {
+  const int cpu = UsableCpus().front();
+  for (const std::vector<int>& cpus : {std::vector<int>{-1}, {1 << 20}, {cpu, cpu}, {cpu, UsableCpus().back() + 1}}) {
+    EXPECT_THROW(ThreadPool(2, cpus), Error);
+  }
+}
 
 class ThreadPoolTest : public ::testing::TestWithParam<int> {};
 

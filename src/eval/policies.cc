@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/nearest_name.h"
+#include "eval/window_runner.h"
 #include "gate/branch.h"
 #include "runtime/kv_cache.h"
 #include "sched/scheduler.h"
@@ -175,35 +176,42 @@ const std::vector<double>& PolicyMaker::BlockInfluence() {
     for (size_t r = 0; r < x.rows; ++r) before.insert(before.end(), x.row(r), x.row(r) + x.cols);
   };
   for (const std::vector<int32_t>& window : options_.windows) {
-    KvSequence sequence(config.num_layers);
-    kv.Grow(&sequence, window.size());
-    step.rows.clear();
-    for (size_t p = 0; p < window.size(); ++p) {
-      step.rows.push_back({.token = window[p],
-                           .position = static_cast<int32_t>(p),
-                           .sequence = &sequence,
-                           .plan = DensePlan().get(),
-                           .wants_logits = false});
-    }
-    model_.transformer->Forward(step);
-    kv.Shrink(&sequence, 0);
+    ForwardWindow(model_, window, *DensePlan(), /*wants_logits=*/false, kv, step);
     rows += window.size();
   }
   for (const double sum : cosines) block_influence_.push_back(1.0 - sum / static_cast<double>(rows));
   return block_influence_;
 }
 
+std::vector<double> PolicyMaker::RiseWithout(const std::vector<std::vector<int>>& groups, std::string_view what) {
+  const double dense = Run(DensePlan(), true).nll;
+  std::vector<double> rises;
+  for (const std::vector<int>& group : groups) {
+    if (options_.note)
+      options_.note(fmt::format("the text without {} {} of {}", what, rises.size() + 1, groups.size()));
+    std::vector<uint8_t> runs(static_cast<size_t>(model_.transformer->config.num_branches()), 1);
+    for (const int b : group) runs[static_cast<size_t>(b)] = 0;
+    rises.push_back(Run(StaticPlan(std::move(runs), 0), true).nll - dense);
+  }
+  return rises;
+}
+
 const std::vector<double>& PolicyMaker::LeaveOneOut() {
   if (!leave_one_out_.empty()) return leave_one_out_;
-  const auto branches = static_cast<size_t>(model_.transformer->config.num_branches());
-  const double dense = Run(DensePlan(), true).nll;
-  for (size_t b = 0; b < branches; ++b) {
-    if (options_.note) options_.note(fmt::format("the text without branch {} of {}", b + 1, branches));
-    std::vector<uint8_t> runs(branches, 1);
-    runs[b] = 0;
-    leave_one_out_.push_back(Run(StaticPlan(std::move(runs), 0), true).nll - dense);
-  }
+  const int count = model_.transformer->config.num_branches();
+  std::vector<std::vector<int>> branches;
+  branches.reserve(static_cast<size_t>(count));
+  for (int b = 0; b < count; ++b) branches.push_back({b});
+  leave_one_out_ = RiseWithout(branches, "branch");
   return leave_one_out_;
+}
+
+std::vector<double> PolicyMaker::LeaveOneLayerOut() {
+  const int count = model_.transformer->config.num_layers;
+  std::vector<std::vector<int>> layers;
+  layers.reserve(static_cast<size_t>(count));
+  for (int l = 0; l < count; ++l) layers.push_back({2 * l, 2 * l + 1});
+  return RiseWithout(layers, "layer");
 }
 
 std::vector<uint8_t> PolicyMaker::Essential() {

@@ -34,7 +34,7 @@ struct PolicyOptions {
   bool use_adapter = true;                    // measure and run with the model's adapter, if it has one
   std::vector<std::vector<int32_t>> windows;  // token ids to measure on
   double essential_rise = 0.5;  // nats; random policies keep a branch that costs more, as TrainOptions::essential_rise
-  std::function<void(const std::string&)> note;  // told what is being measured; may be empty
+  std::function<void(const std::string&)> note = {};  // told what is being measured; may be empty
 };
 
 // A plan that meets a budget as nearly as the policy can.
@@ -59,6 +59,8 @@ class PolicyMaker {
   const std::vector<double>& BlockInfluence();
   // The rise of the text's NLL when the branch alone never runs, nats per token, [branches].
   const std::vector<double>& LeaveOneOut();
+  // The same of whole layers, [layers]. Not kept.
+  std::vector<double> LeaveOneLayerOut();
 
  private:
   struct Measured {
@@ -68,6 +70,8 @@ class PolicyMaker {
   // Runs the text; scoring it takes the head, too.
   Measured Run(const SkipPlanPtr& plan, bool score);
   const CostModel& cost() const { return model_.cost(options_.use_adapter); }
+  // The rise of the text's NLL without each of these groups of branches.
+  std::vector<double> RiseWithout(const std::vector<std::vector<int>>& groups, std::string_view what);
   void RequireText(std::string_view policy) const;
   // [branches]: what random skipping protects: branches without a gate, or without an adapter those that cost too much.
   std::vector<uint8_t> Essential();

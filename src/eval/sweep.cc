@@ -291,8 +291,7 @@ class Sweep {
     const PlanOf plan_of = [&](size_t instance) {
       return maker.Plan(PolicyOf(cell), cell.budget, options_.seed * 1000003 + instance).plan;
     };
-    const TaskRunnerOptions runner = {
-        .use_adapter = !cell.arm->adapter.empty(), .max_length = options_.max_length, .compute = options_.compute};
+    const TaskRunnerOptions runner = {.use_adapter = !cell.arm->adapter.empty(), .max_length = options_.max_length};
     bool cancelled = false;
     RunInstances(model, *cell.task, open, plan_of, runner, [&](InstanceResult&& result) {
       Json sample = cell.task->SampleRecord(result.instance, result.response);

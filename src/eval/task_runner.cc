@@ -34,7 +34,7 @@ class Runner {
         max_length_(options.max_length > 0
                         ? options.max_length
                         : std::min(kDefaultMaxLength, static_cast<size_t>(model.transformer->config.context_length))),
-        scheduler_(model, {.compute = options.compute}) {}
+        scheduler_(model, SchedulerOptions()) {}
 
   void Run(std::span<const size_t> instances) {
     size_t next = 0;

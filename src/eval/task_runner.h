@@ -38,7 +38,6 @@ struct InstanceResult {
 struct TaskRunnerOptions {
   bool use_adapter = true;
   size_t max_length = 0;  // tokens a request may have; 0: the model's context, at most 8192
-  ComputeType compute = ComputeType::kFast;
 };
 
 // The plan of one instance; its number seeds random policies, so that a result does not depend on which instances run.

@@ -11,6 +11,11 @@
 
 namespace gateskip {
 
+// Runs `ids` under `plan` from an empty cache as one step of `step`, whose hooks and options are the caller's, and
+// gives the cache back. `wants_logits`: of all tokens but the last. Throws Error(kLimitExceeded) when memory runs out.
+void ForwardWindow(const LoadedModel& model, std::span<const int32_t> ids, const SkipPlan& plan, bool wants_logits,
+                   KvCache& kv, Step& step);
+
 class WindowRunner {
  public:
   // `model` outlives it. Windows of at most `max_window` tokens.

@@ -2,6 +2,8 @@
 #include "io/embedded_adapter.h"
 
 #include "base/check.h"
+#include "tensor/dequantize.h"
+#include "tensor/quantize.h"
 
 namespace gateskip {
 namespace {
@@ -11,6 +13,24 @@ constexpr std::string_view kConfigKey = "gateskip.adapter_config";
 constexpr std::string_view kDeltasKey = "gateskip.merged_deltas";
 constexpr std::string_view kRequantizedKey = "gateskip.requantized";
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+// Biases are few, and gates move with them.
+DType StoredType(const std::string& name, const AdapterTensor& tensor, DType type) {
+  const bool whole = static_cast<uint64_t>(tensor.shape.back()) % GetDTypeInfo(type).block_elements == 0;
+  return whole && !name.ends_with(".bias") ? type : DType::kF32;
+}
+
+std::vector<std::byte> Store(const std::string& name, const AdapterTensor& tensor, DType type) {
+  const auto raw = std::as_bytes(std::span<const float>(tensor.values));
+  if (type == DType::kF32) return {raw.begin(), raw.end()};  // the reader refuses what is not finite
+  std::vector<std::byte> bytes(*StorageBytes(type, tensor.values.size()));
+  if (!Quantize(type, tensor.values, bytes)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[gates] tensor {}: expected finite numbers that {} can hold, found others; choose a wider type", name,
+         GetDTypeInfo(type).name);
+  }
+  return bytes;
+}
 
 }  // namespace
 
@@ -40,6 +60,14 @@ EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file) {
   return embedded;
 }
 
+void RoundGates(DType type, Adapter* adapter) {
+  for (auto& [name, tensor] : adapter->tensors) {
+    if (IsDelta(name)) continue;
+    const DType stored = StoredType(name, tensor, type);
+    Dequantize(stored, Store(name, tensor, stored), tensor.values);
+  }
+}
+
 void DropDeltas(Adapter* adapter) {
   std::erase_if(adapter->tensors, [](const auto& entry) { return IsDelta(entry.first); });
   adapter->config.lora_rank = 0;
@@ -47,7 +75,7 @@ void DropDeltas(Adapter* adapter) {
   adapter->config.lora_targets.clear();
 }
 
-void EmbedAdapter(const EmbeddedAdapter& embedded, GgufWriter* writer) {
+void EmbedAdapter(const EmbeddedAdapter& embedded, DType type, GgufWriter* writer) {
   const AdapterConfig& whole = embedded.adapter.config;
   std::string merged = embedded.merged_deltas;
   if (whole.lora_rank > 0) {
@@ -60,8 +88,9 @@ void EmbedAdapter(const EmbeddedAdapter& embedded, GgufWriter* writer) {
   writer->SetBool(kRequantizedKey, embedded.requantized);
   if (!merged.empty()) writer->SetString(kDeltasKey, merged);
   for (const auto& [name, tensor] : rest.tensors) {
-    writer->AddTensor(std::string(kPrefix) + name, DType::kF32, tensor.shape,
-                      std::as_bytes(std::span<const float>(tensor.values)));
+    const DType stored = StoredType(name, tensor, type);
+    const std::vector<std::byte> bytes = Store(name, tensor, stored);
+    writer->AddTensor(std::string(kPrefix) + name, stored, tensor.shape, bytes);
   }
 }
 

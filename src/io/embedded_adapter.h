@@ -6,7 +6,9 @@
 //   gateskip.merged_deltas      string: what was merged, for people
 //   gateskip.requantized        bool: weights were rounded again when they were written, so that the self-test, made
 //                               before, holds only as nearly as with 8-bit activations
-//   tensors "gateskip." + NAME  every tensor of adapter_model.safetensors but the deltas, F32
+//   tensors "gateskip." + NAME  every tensor of adapter_model.safetensors but the deltas, F32, or another type than
+//   that
+//                               for all but biases
 //
 // Readers that check the number of tensors, as llama.cpp does, refuse such a file; export --no-gates leaves all this
 // out.
@@ -29,8 +31,12 @@ EmbeddedAdapter ReadEmbeddedAdapter(const GgufFile& file);
 // Whether this metadata key or tensor belongs to an embedded adapter.
 bool IsEmbeddedName(std::string_view name);
 
-// The adapter's deltas are left out, since they are in the weights.
-void EmbedAdapter(const EmbeddedAdapter& embedded, GgufWriter* writer);
+// The adapter's deltas are left out, since they are in the weights. `type` is that of the rest but for biases and for
+// rows that are no whole blocks, which stay F32. Throws Error(kInvalidArgument) for values that it cannot hold.
+void EmbedAdapter(const EmbeddedAdapter& embedded, DType type, GgufWriter* writer);
+
+// What the adapter is once embedded in this type. Throws as EmbedAdapter.
+void RoundGates(DType type, Adapter* adapter);
 
 // Whether a tensor of an adapter is part of a delta: "blk.{l}.{matrix}.lora_a" or ".lora_b".
 bool IsDelta(std::string_view name);

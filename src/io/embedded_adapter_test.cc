@@ -20,7 +20,7 @@ std::shared_ptr<const GgufFile> Open(const std::vector<std::byte>& bytes) { retu
 std::vector<std::byte> Embedded(const Adapter& adapter, bool requantized = false) {
   GgufWriter writer;
   writer.SetString("general.architecture", "toy");
-  EmbedAdapter({adapter, requantized, "earlier"}, &writer);
+  EmbedAdapter({adapter, requantized, "earlier"}, DType::kF32, &writer);
   return writer.Serialize();
 }
 
@@ -53,6 +53,35 @@ TEST(EmbeddedAdapter, ComesBackWithoutItsDeltas) {
   }
 }
 
+// Biases stay as they are, and so do rows that are no whole blocks.
+TEST(EmbeddedAdapter, GatesMayBeOfAnotherType) {
+  Adapter adapter = SmallAdapter({});
+  AdapterTensor& weight = adapter.tensors.at("blk.0.attn.gate.weight");
+  weight.values[0] = 0.1F;  // which f16 does not hold
+  for (const DType type : {DType::kF16, DType::kQ8_0}) {
+    GgufWriter writer;
+    EmbedAdapter({adapter, false, {}}, type, &writer);
+    const std::vector<std::byte> bytes = writer.Serialize();
+    const auto file = Open(bytes);
+    const bool half = type == DType::kF16;
+    EXPECT_EQ(file->FindTensor("gateskip.blk.0.attn.gate.weight")->dtype, half ? DType::kF16 : DType::kF32);
+    EXPECT_EQ(file->FindTensor("gateskip.blk.0.attn.gate.bias")->dtype, DType::kF32);
+    Adapter rounded = adapter;
+    RoundGates(type, &rounded);
+    EXPECT_EQ(rounded.tensors.at("blk.0.attn.gate.weight").values[0] == 0.1F, !half);
+    const Adapter found = ReadEmbeddedAdapter(*file).adapter;
+    for (const auto& [name, tensor] : rounded.tensors) EXPECT_EQ(found.tensors.at(name).values, tensor.values) << name;
+  }
+  weight.values[0] = 1e6F;
+  GgufWriter writer;
+  ExpectError(
+      [&] {
+        EmbedAdapter({adapter, false, {}}, DType::kF16, &writer);
+      },
+      ErrorCode::kInvalidArgument, "blk.0.attn.gate.weight");
+  ExpectError([&] { RoundGates(DType::kF16, &adapter); }, ErrorCode::kInvalidArgument, "wider type");
+}
+
 TEST(EmbeddedAdapter, AnOrdinaryFileHasNone) {
   GgufWriter writer;
   writer.SetString("general.architecture", "toy");
@@ -74,7 +103,7 @@ TEST(EmbeddedAdapter, DamageIsRefused) {
     ExpectError([&] { ReadEmbeddedAdapter(*file); }, code, words);
   };
   const auto embed = [](const Adapter& adapter) {
-    return [&adapter](GgufWriter* writer) { EmbedAdapter({adapter, false, {}}, writer); };
+    return [&adapter](GgufWriter* writer) { EmbedAdapter({adapter, false, {}}, DType::kF32, writer); };
   };
   const std::string name = "blk.0.attn.gate.weight";
 
@@ -104,7 +133,7 @@ TEST(EmbeddedAdapter, DamageIsRefused) {
          ErrorCode::kLimitExceeded, "at most");
   expect(
       [&](GgufWriter* writer) {
-        EmbedAdapter({whole, false, {}}, writer);
+        EmbedAdapter({whole, false, {}}, DType::kF32, writer);
         writer->AddTensor("gateskip.extra", DType::kF32, {1}, std::as_bytes(std::span<const float, 1>({0.0F})));
       },
       ErrorCode::kCorruptData, "tensor extra");

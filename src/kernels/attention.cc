@@ -10,8 +10,6 @@
 namespace gateskip::kernels {
 namespace {
 
-size_t ElementBytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
-
 float* Scratch(size_t count) {
   thread_local AlignedBuffer<float> scratch;
   scratch.ReserveDiscarding(count);
@@ -39,44 +37,95 @@ std::vector<RowTile> TileRows(std::span<const AttentionRow> rows, size_t group) 
 
 }  // namespace
 
-size_t KvLayerBytes(const KvShape& shape) {
-  return shape.num_kv_heads * 2 * shape.head_dim * kKvPagePositions * ElementBytes(shape.type);
+std::string_view KvTypeName(KvType type) {
+  switch (type) {
+    case KvType::kF16:
+      return "f16";
+    case KvType::kF32:
+      return "f32";
+    case KvType::kQ8:
+      return "q8_0";
+  }
+  return "unknown";
 }
+
+KvHeadLayout LayoutOfKvHead(const KvShape& shape) {
+  const size_t element = shape.type == KvType::kQ8 ? 1 : shape.type == KvType::kF16 ? 2 : 4;
+  const size_t elements = shape.head_dim * kKvPagePositions * element;
+  const size_t scales = shape.type == KvType::kQ8 ? NumBlocks(shape.head_dim) * kKvPagePositions * sizeof(float) : 0;
+  return {.values = elements,
+          .key_scales = 2 * elements,
+          .value_scales = 2 * elements + scales,
+          .bytes = 2 * (elements + scales)};
+}
+
+size_t KvLayerBytes(const KvShape& shape) { return shape.num_kv_heads * LayoutOfKvHead(shape).bytes; }
 
 namespace {
 
-// [head_dim] keys into their slot's column, [head_dim] values into their slot's row.
+// One key into its slot's column, one value into its slot's row.
 template <typename T>
-void StoreHead(std::byte* keys, std::byte* values, size_t slot, size_t head_dim, const T* k, const T* v) {
+void StoreKey(std::byte* keys, size_t slot, size_t count, const T* key) {
   auto* column = reinterpret_cast<T*>(keys) + slot;
-  for (size_t d = 0; d < head_dim; ++d) column[d * kKvPagePositions] = k[d];
-  std::memcpy(values + slot * head_dim * sizeof(T), v, head_dim * sizeof(T));
+  for (size_t d = 0; d < count; ++d) column[d * kKvPagePositions] = key[d];
+}
+template <typename T>
+void StoreValue(std::byte* values, size_t slot, size_t count, const T* value) {
+  std::memcpy(values + slot * count * sizeof(T), value, count * sizeof(T));
+}
+
+void StoreHalves(const KvHeadLayout& at, std::byte* head, size_t slot, size_t head_dim, const float* k,
+                 const float* v) {
+  thread_local AlignedBuffer<uint16_t> halves;
+  halves.ReserveDiscarding(head_dim);
+  ActiveKernels().to_half(k, head_dim, halves.data());
+  StoreKey(head, slot, head_dim, halves.data());
+  ActiveKernels().to_half(v, head_dim, halves.data());
+  StoreValue(head + at.values, slot, head_dim, halves.data());
+}
+
+void StoreCodes(const KvHeadLayout& at, std::byte* head, size_t slot, size_t head_dim, const float* k, const float* v) {
+  const size_t blocks = NumBlocks(head_dim);
+  thread_local AlignedBuffer<int8_t> codes;
+  thread_local AlignedBuffer<float> scales, unused;
+  thread_local AlignedBuffer<int32_t> sums;
+  codes.ReserveDiscarding(blocks * kBlock);
+  scales.ReserveDiscarding(blocks);
+  unused.ReserveDiscarding(blocks);
+  sums.ReserveDiscarding(2 * blocks);
+  const QuantizedRow row = {codes.data(), scales.data(), sums.data(), unused.data()};
+  ActiveKernels().quantize_row(k, head_dim, row);
+  StoreKey(head, slot, head_dim, row.codes);
+  StoreKey(head + at.key_scales, slot, blocks, row.scales);
+  ActiveKernels().quantize_row(v, head_dim, row);
+  StoreValue(head + at.values, slot, head_dim, row.codes);
+  StoreValue(head + at.value_scales, slot, blocks, row.scales);
 }
 
 }  // namespace
 
 void StoreKv(const KvShape& shape, std::byte* page_layer, size_t slot, const float* k, const float* v) {
-  const size_t head_bytes = shape.head_dim * kKvPagePositions * ElementBytes(shape.type);
-  const size_t width = shape.num_kv_heads * shape.head_dim;
-  thread_local AlignedBuffer<uint16_t> halves;
-  if (shape.type == KvType::kF16) {
-    halves.ReserveDiscarding(2 * width);
-    ActiveKernels().to_half(k, width, halves.data());
-    ActiveKernels().to_half(v, width, halves.data() + width);
-  }
-  for (size_t h = 0; h < shape.num_kv_heads; ++h) {
-    std::byte* keys = page_layer + h * 2 * head_bytes;
-    const size_t at = h * shape.head_dim;
-    if (shape.type == KvType::kF16) {
-      StoreHead(keys, keys + head_bytes, slot, shape.head_dim, halves.data() + at, halves.data() + width + at);
-    } else {
-      StoreHead(keys, keys + head_bytes, slot, shape.head_dim, k + at, v + at);
+  const KvHeadLayout at = LayoutOfKvHead(shape);
+  const size_t d = shape.head_dim;
+  for (size_t h = 0; h < shape.num_kv_heads; ++h, page_layer += at.bytes, k += d, v += d) {
+    switch (shape.type) {
+      case KvType::kF16:
+        StoreHalves(at, page_layer, slot, d, k, v);
+        break;
+      case KvType::kQ8:
+        StoreCodes(at, page_layer, slot, d, k, v);
+        break;
+      case KvType::kF32:
+        StoreKey(page_layer, slot, d, k);
+        StoreValue(page_layer + at.values, slot, d, v);
+        break;
     }
   }
 }
 
 void Attend(const AttentionShape& shape, size_t layer, std::span<const AttentionRow> rows, ThreadPool& pool) {
   GS_CHECK(shape.kv.num_kv_heads > 0 && shape.num_heads % shape.kv.num_kv_heads == 0);
+  const KvHeadLayout head = LayoutOfKvHead(shape.kv);
   const size_t layer_bytes = KvLayerBytes(shape.kv);
   const size_t group = shape.num_heads / shape.kv.num_kv_heads;
   const KernelTable& kernels = ActiveKernels();
@@ -90,6 +139,7 @@ void Attend(const AttentionShape& shape, size_t layer, std::span<const Attention
     }
     float* scratch = Scratch(blended + kAttentionQueries * RoundUp(last + 1, kKvPagePositions));
     kernels.attend({.shape = &shape,
+                    .head = head,
                     .layer = layer,
                     .layer_bytes = layer_bytes,
                     .rows = &rows[tile.begin],

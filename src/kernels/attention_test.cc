@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over the paged cache on every CPU target: values against double precision with windows, copied and dropped
-// entries, both cache types; and independence of rows, in bits.
+// entries, every cache type; and independence of rows, in bits.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "kernels/kernels.h"
+#include "kernels/packed_layout.h"
 #include "kernels/test_weights.h"
 
 namespace gateskip::kernels {
 namespace {
 
 constexpr size_t kLayers = 3;
+
+// `count` floats as the cache's 8-bit blocks give them back: codes of amax / 127.
+void RoundToCodes(float* x, size_t count) {
+  for (size_t begin = 0; begin < count; begin += kBlock) {
+    const size_t end = std::min(count, begin + kBlock);
+    float largest = 0;
+    for (size_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
+    for (size_t i = begin; i < end; ++i) x[i] = std::nearbyint(x[i] * (127.0F / largest)) * (largest / 127.0F);
+  }
+}
 
 // A cache of one sequence filled with random keys and values, and a copy of what was stored.
 class Cache {
@@ -28,11 +38,12 @@ class Cache {
                 keys_[layer].data() + p * width_, values_[layer].data() + p * width_);
       }
     }
-    if (shape.type == KvType::kF16) {
-      for (auto* rows : {&keys_, &values_}) {
-        for (auto& row : *rows) {
-          for (float& v : row) v = HalfToFloat(FloatToHalf(v));
+    for (auto* rows : {&keys_, &values_}) {
+      for (auto& row : *rows) {
+        for (size_t at = 0; at < row.size() && shape.type == KvType::kQ8; at += shape.head_dim) {
+          RoundToCodes(&row[at], shape.head_dim);
         }
+        for (float& v : row) v = shape.type == KvType::kF16 ? HalfToFloat(FloatToHalf(v)) : v;
       }
     }
   }
@@ -126,7 +137,7 @@ TEST_P(AttentionTest, EqualsDoublePrecisionAndIgnoresCompany) {
     size_t kv_heads, heads, head_dim;
   };
   for (const ShapeCase& c : {ShapeCase{1, 4, 256}, {2, 4, 64}, {3, 9, 64}, {2, 2, 20}, {1, 7, 80}, {2, 4, 16}}) {
-    for (const KvType type : {KvType::kF16, KvType::kF32}) {
+    for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8}) {
       const AttentionShape shape = {
           {c.kv_heads, c.head_dim, type}, c.heads, 1.0F / std::sqrt(static_cast<float>(c.head_dim))};
       const Cache cache(shape.kv, kPositions);
@@ -150,6 +161,38 @@ TEST_P(AttentionTest, EqualsDoublePrecisionAndIgnoresCompany) {
       for (size_t r = all.rows.size(); r-- > 0;) Attend(shape, kLayer, {&all.rows[r], 1}, one);
       EXPECT_EQ(all.out, together);
     }
+  }
+}
+
+// Every number of positions up to two pages and one, every width of a head up to two vectors and one, from an address
+// that is aligned for nothing but floats.
+TEST_P(AttentionTest, EveryLengthAndEveryWidth) {
+  constexpr size_t kLongest = 2 * kKvPagePositions + 1;
+  const auto check = [&](size_t head_dim, size_t last, KvType type, const Cache& cache) {
+    const AttentionShape shape = {{1, head_dim, type}, 2, 0.3F};
+    const std::vector<float> query = RandomFloats(1 + 2 * head_dim, 400);
+    std::vector<float> out(2 + 2 * head_dim, -1.0F);
+    const auto first = static_cast<int32_t>(last / 3);
+    const AttentionRow row = {.query = query.data() + 1,
+                              .out = out.data() + 1,
+                              .pages = cache.pages(),
+                              .source = nullptr,
+                              .first = first,
+                              .last = static_cast<int32_t>(last)};
+    ThreadPool one(1);
+    Attend(shape, 1, {&row, 1}, one);
+    const std::vector<double> expected = Expected(shape, cache, 1, row);
+    const double tolerance = 8 * std::sqrt(static_cast<double>(head_dim + last)) * 0x1p-24 * 4;  // as above
+    for (size_t i = 0; i < 2 * head_dim; ++i) {
+      ASSERT_NEAR(out[1 + i], expected[i], tolerance) << "dim " << head_dim << " last " << last << " element " << i;
+    }
+    ASSERT_EQ(out.front(), -1.0F);
+    ASSERT_EQ(out.back(), -1.0F);
+  };
+  for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8}) {
+    const Cache cache({1, 48, type}, kLongest + 1);
+    for (size_t last = 0; last <= kLongest; ++last) check(48, last, type, cache);
+    for (size_t head_dim = 1; head_dim <= 33; ++head_dim) check(head_dim, 70, type, Cache({1, head_dim, type}, 71));
   }
 }
 

@@ -148,7 +148,12 @@ float LogSumExp(std::span<const float> x);
 size_t ArgMax(std::span<const float> x);
 
 // ----------------------------------------------------------------------------------------------- attention
-enum class KvType : uint8_t { kF16, kF32 };
+enum class KvType : uint8_t {
+  kF16,
+  kF32,
+  kQ8,  // 8-bit codes in blocks of 32 elements of one head, an f32 scale each
+};
+std::string_view KvTypeName(KvType type);  // "f16", "f32", "q8_0"
 struct KvShape {
   size_t num_kv_heads;
   size_t head_dim;
@@ -186,5 +191,11 @@ void Attend(const AttentionShape& shape, size_t layer, std::span<const Attention
 // Weight bytes read by MatMul and AddScaledProduct since the process started (each weight matrix counts once per
 // call with at least one row), so that "really skipped" can be checked. Relaxed atomic, always on.
 uint64_t WeightBytesRead();
+// Multiplications and additions of both, likewise.
+uint64_t ProductOperations();
+
+// The ceiling of integer products on one thread: `rounds` times a few independent 8-bit dot products out of registers,
+// and nothing else. Returns how many multiplications and additions that were.
+uint64_t RunDotProducts(size_t rounds);
 
 }  // namespace gateskip::kernels

@@ -37,6 +37,13 @@ class MatMulTest : public ::testing::TestWithParam<Case> {
   }
   void TearDown() override { ForceCpuTarget(before_); }
 
+  // Lengths of K: the shortest, unrolled loops' edges, two vectors and one; whole blocks of the format.
+  std::vector<size_t> AllColumns() const {
+    const size_t block = GetDTypeInfo(GetParam().dtype).block_elements;
+    if (block == 1) return {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 83};
+    return {block, 2 * block, 3 * block, 5 * block};
+  }
+
   // A length of K that has whole blocks of the format, and is no multiple of 32 where the format allows it.
   size_t Columns() const {
     const size_t block = GetDTypeInfo(GetParam().dtype).block_elements;
@@ -57,37 +64,77 @@ std::vector<float> Multiply(const PackedMatrix& weight, ConstMatrixView x, std::
   return out;
 }
 
+// The first rows of a tensor.
+TensorView FirstRows(const RandomTensor& tensor, size_t rows) {
+  TensorView view = tensor.view();
+  view.data = view.data.first(view.data.size() / static_cast<size_t>(view.shape[0]) * rows);
+  view.shape[0] = static_cast<int64_t>(rows);
+  return view;
+}
+
 TEST_P(MatMulTest, EqualsDoublePrecisionWithinRounding) {
-  const size_t cols = Columns();
-  constexpr size_t kRows = 11;
-  const std::vector<float> x = RandomFloats(kRows * cols, 5);
-  for (const size_t out_rows : {size_t{1}, size_t{15}, size_t{16}, size_t{33}}) {
-    const RandomTensor tensor(GetParam().dtype, out_rows, cols, 7);
-    for (const PackFormat format : {PackFormat::kNative, PackFormat::kF32}) {
-      const PackedMatrix weight = PackWeights(tensor.view(), format, pool_);
-      const ConstMatrixView view = {x.data(), kRows, cols, cols};
-      const std::vector<float> found = Multiply(weight, view, {}, pool_);
-      PackedRows packed;
-      PackRows(view, {}, true, &packed, pool_);
-      const bool integer = IsIntegerLayout(weight.layout);
-      std::vector<float> w(cols);
-      for (size_t o = 0; o < out_rows; ++o) {
-        DequantizeRow(tensor.view(), o, w);
-        for (size_t r = 0; r < kRows; ++r) {
-          double sum = 0;
-          double magnitude = 0;
-          for (size_t k = 0; k < cols; ++k) {
-            const double value = integer ? static_cast<double>(packed.codes[r * RoundUp(cols, kBlock) + k]) *
-                                               static_cast<double>(packed.scales[r * NumBlocks(cols) + k / kBlock])
-                                         : static_cast<double>(x[r * cols + k]);
-            sum += static_cast<double>(w[k]) * value;
-            magnitude += std::fabs(static_cast<double>(w[k]) * value);
+  for (const size_t cols : AllColumns()) {
+    constexpr size_t kRows = 11;
+    const std::vector<float> x = RandomFloats(kRows * cols, 5);
+    for (const size_t out_rows : {size_t{1}, size_t{15}, size_t{16}, size_t{33}}) {
+      const RandomTensor tensor(GetParam().dtype, out_rows, cols, 7);
+      for (const PackFormat format : {PackFormat::kNative, PackFormat::kF32}) {
+        const PackedMatrix weight = PackWeights(tensor.view(), format, pool_);
+        const ConstMatrixView view = {x.data(), kRows, cols, cols};
+        const std::vector<float> found = Multiply(weight, view, {}, pool_);
+        PackedRows packed;
+        PackRows(view, {}, true, &packed, pool_);
+        const bool integer = IsIntegerLayout(weight.layout);
+        std::vector<float> w(cols);
+        for (size_t o = 0; o < out_rows; ++o) {
+          DequantizeRow(tensor.view(), o, w);
+          for (size_t r = 0; r < kRows; ++r) {
+            double sum = 0;
+            double magnitude = 0;
+            for (size_t k = 0; k < cols; ++k) {
+              const double value = integer ? static_cast<double>(packed.codes[r * RoundUp(cols, kBlock) + k]) *
+                                                 static_cast<double>(packed.scales[r * NumBlocks(cols) + k / kBlock])
+                                           : static_cast<double>(x[r * cols + k]);
+              sum += static_cast<double>(w[k]) * value;
+              magnitude += std::fabs(static_cast<double>(w[k]) * value);
+            }
+            // Integer blocks: the dot product is exact, each block rounds its scale product, its term and its sum, and
+            // the code's offset from zero makes the terms up to four times the weights. Floats: every k rounds.
+            const double roundings =
+                integer ? 3.0 * static_cast<double>(NumBlocks(cols)) * 4 : static_cast<double>(cols);
+            ASSERT_NEAR(found[r * out_rows + o], sum, roundings * kHalfUlp * magnitude)
+                << out_rows << " outputs, output " << o << " row " << r << " format " << static_cast<int>(format);
           }
-          // Integer blocks: the dot product is exact, each block rounds its scale product, its term and its sum, and
-          // the code's offset from zero makes the terms up to four times the weights. Floats: every k rounds.
-          const double roundings = integer ? 3.0 * static_cast<double>(NumBlocks(cols)) * 4 : static_cast<double>(cols);
-          ASSERT_NEAR(found[r * out_rows + o], sum, roundings * kHalfUlp * magnitude)
-              << out_rows << " outputs, output " << o << " row " << r << " format " << static_cast<int>(format);
+        }
+      }
+    }
+  }
+}
+
+// Outputs beyond the last whole panel: their bits are those of a whole one, and nothing is written beside them.
+TEST_P(MatMulTest, AnOutputDependsOnItsOwnWeightsOnly) {
+  ThreadPool one(1);
+  const size_t cols = Columns();
+  constexpr size_t kOut = 2 * kPanelRows + 1;
+  const RandomTensor tensor(GetParam().dtype, kOut, cols, 19);
+  for (const size_t rows : {size_t{1}, size_t{7}}) {
+    const std::vector<float> x = RandomFloats(rows * cols + 1, 20);
+    const ConstMatrixView view = {x.data() + 1, rows, cols, cols};  // aligned for nothing but floats
+    for (const PackFormat format : {PackFormat::kNative, PackFormat::kF32, PackFormat::kQ8, PackFormat::kQ4}) {
+      const std::vector<float> all = Multiply(PackWeights(tensor.view(), format, one), view, {}, one);
+      for (size_t out_rows = 1; out_rows <= kOut; ++out_rows) {
+        const PackedMatrix weight = PackWeights(FirstRows(tensor, out_rows), format, one);
+        PackedRows packed;
+        PackRows(view, {}, true, &packed, one);
+        constexpr float kUntouched = 77.0F;
+        const size_t stride = out_rows + 3;
+        std::vector<float> out(1 + rows * stride, kUntouched);
+        const Product product = {&weight, {out.data() + 1, rows, out_rows, stride}};
+        MatMul(packed, {&product, 1}, one);
+        for (size_t i = 0; i < out.size(); ++i) {
+          const size_t column = i == 0 ? out_rows : (i - 1) % stride;
+          const float expected = column < out_rows ? all[(i - 1) / stride * kOut + column] : kUntouched;
+          ASSERT_EQ(out[i], expected) << out_rows << " outputs, element " << i;
         }
       }
     }
@@ -169,6 +216,15 @@ TEST_P(MatMulTest, JointProductsAndCountedBytes) {
   EXPECT_GE(a.bytes, *StorageBytes(GetParam().dtype, 20 * cols));
   EXPECT_EQ(out_a, Multiply(a, view, {}, pool_));
   EXPECT_EQ(out_b, Multiply(b, view, {}, pool_));
+  // However the panels of both are dealt.
+  for (int threads = 1; threads <= 7; ++threads) {
+    ThreadPool other(threads);
+    std::fill(out_a.begin(), out_a.end(), -1.0F);
+    std::fill(out_b.begin(), out_b.end(), -1.0F);
+    MatMul(packed, products, other);
+    EXPECT_EQ(out_a, Multiply(a, view, {}, pool_)) << threads << " threads";
+    EXPECT_EQ(out_b, Multiply(b, view, {}, pool_)) << threads << " threads";
+  }
   // No rows: nothing is read.
   PackedRows none;
   PackRows({x.data(), 0, cols, cols}, {}, true, &none, pool_);

@@ -12,12 +12,14 @@ namespace gateskip::kernels {
 namespace {
 
 std::atomic<uint64_t> weight_bytes_read{0};
+std::atomic<uint64_t> product_operations{0};
 
 // Below this many elements a region is not worth waking the team for (about 2 us of one core's vector work).
 constexpr size_t kSerialElements = 16384;
 
-// Panels of one output: threads take whole tiles of two.
-constexpr size_t kPanelGrain = 2;
+// Up to so many rows a product waits for its weights, and runs through the panels one by one; with more it waits for
+// the arithmetic, and takes two panels at a time.
+constexpr size_t kFewRows = 6;
 
 size_t RowGrain(size_t cols) { return std::max<size_t>(1, kSerialElements / std::max<size_t>(1, cols)); }
 
@@ -48,11 +50,32 @@ void RunPanels(const PackedRows& x, const float* const* row_pointers, const Prod
                                   product.out.stride});
 }
 
+// Where thread t of `threads` begins, counted in panels of all products: each gets the same share of what the products
+// wait for, so that the panel of a delta beside those of its matrix does not make one thread late.
+size_t FirstPanel(std::span<const Product> products, size_t num_rows, size_t t, size_t threads) {
+  const bool few = num_rows <= kFewRows;
+  const size_t grain = few ? 1 : 2;
+  const auto panel_cost = [&](const PackedMatrix& w) { return few ? w.bytes / NumPanels(w.rows) : w.cols; };
+  size_t total = 0;
+  for (const Product& product : products) total += NumPanels(product.weight->rows) * panel_cost(*product.weight);
+  size_t before = total * t / threads;
+  size_t first = 0;
+  for (const Product& product : products) {
+    const size_t panels = NumPanels(product.weight->rows);
+    const size_t cost = panel_cost(*product.weight);
+    if (before < panels * cost) return first + std::min(panels, (before / cost + grain / 2) / grain * grain);
+    before -= panels * cost;
+    first += panels;
+  }
+  return first;
+}
+
 void MatMulInto(const PackedRows& x, std::span<const Product> products, bool accumulate, float scale,
                 ThreadPool& pool) {
   if (x.num_rows == 0) return;
   size_t total = 0;
   uint64_t bytes = 0;
+  uint64_t elements = 0;
   bool any_float = false;
   for (const Product& product : products) {
     GS_CHECK(product.weight->cols == x.cols && product.out.rows == x.num_rows &&
@@ -60,9 +83,11 @@ void MatMulInto(const PackedRows& x, std::span<const Product> products, bool acc
     GS_CHECK(!IsIntegerLayout(product.weight->layout) || (x.quantized && !accumulate));
     total += NumPanels(product.weight->rows);
     bytes += product.weight->bytes;
+    elements += product.weight->rows * product.weight->cols;
     any_float |= !IsIntegerLayout(product.weight->layout);
   }
   weight_bytes_read.fetch_add(bytes, std::memory_order_relaxed);
+  product_operations.fetch_add(2 * elements * x.num_rows, std::memory_order_relaxed);
   thread_local std::vector<const float*> pointers;
   if (any_float) CollectRows(x, &pointers);
   const float* const* row_pointers = pointers.data();
@@ -79,13 +104,19 @@ void MatMulInto(const PackedRows& x, std::span<const Product> products, bool acc
   if (total * kPanelRows * x.cols * x.num_rows <= kSerialElements) {
     run(0, total);
   } else {
-    pool.ParallelFor(total, kPanelGrain, [&](size_t begin, size_t end, int) { run(begin, end); });
+    const auto threads = static_cast<size_t>(pool.num_threads());
+    pool.Run([&](int thread) {
+      const auto t = static_cast<size_t>(thread);
+      run(FirstPanel(products, x.num_rows, t, threads), FirstPanel(products, x.num_rows, t + 1, threads));
+    });
   }
 }
 
 }  // namespace
 
 uint64_t WeightBytesRead() { return weight_bytes_read.load(std::memory_order_relaxed); }
+uint64_t ProductOperations() { return product_operations.load(std::memory_order_relaxed); }
+uint64_t RunDotProducts(size_t rounds) { return ActiveKernels().dot_products(rounds); }
 
 void PackRows(ConstMatrixView source, std::span<const int32_t> rows, bool quantize, PackedRows* out, ThreadPool& pool) {
   out->source = source;

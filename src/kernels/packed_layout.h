@@ -72,9 +72,21 @@ struct FloatTask {
 // keys and values are what a first-level cache holds.
 inline constexpr size_t kAttentionQueries = 12;
 
+// Where the parts of one KV head are within its share of a page's layer, in bytes: keys first, transposed
+// ([head_dim][kKvPagePositions]: a vector covers 16 positions, no horizontal sums), then values
+// ([kKvPagePositions][head_dim]). kQ8 has scales of both in the same order, a block of kBlock elements standing for
+// one.
+struct KvHeadLayout {
+  size_t values;
+  size_t key_scales, value_scales;  // kQ8 only
+  size_t bytes;                     // of the whole head
+};
+KvHeadLayout LayoutOfKvHead(const KvShape& shape);
+
 // Some rows of one sequence, which have `pages` and `source` in common, and one KV head.
 struct AttentionTask {
   const AttentionShape* shape;
+  KvHeadLayout head;
   size_t layer;
   size_t layer_bytes;
   const AttentionRow* rows;
@@ -103,6 +115,7 @@ struct KernelTable {
   double (*sum_exp)(const float* x, size_t n, float largest);  // sum of exp(x - largest)
   size_t (*arg_max)(const float* x, size_t n);
   void (*attend)(const AttentionTask& task);
+  uint64_t (*dot_products)(size_t rounds);  // RunDotProducts
 };
 
 const KernelTable& ActiveKernels();

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/kernels.h"
+#include "kernels/packed_layout.h"
 #include "kernels/test_weights.h"
 
 namespace gateskip::kernels {
@@ -232,6 +232,42 @@ TEST_P(RowOpsTest, KeysAndValuesAreStoredAsThePortableConversionHasThem) {
     const uint16_t* keys = halves + i / 20 * 2 * 20 * kKvPagePositions;
     EXPECT_EQ(keys[i % 20 * kKvPagePositions + slot], FloatToHalf(numbers[i])) << numbers[i];
     EXPECT_EQ(keys[20 * kKvPagePositions + slot * 20 + i % 20], FloatToHalf(numbers[i])) << numbers[i];
+  }
+}
+
+// The cache's 8-bit blocks: every element within half a code of what was stored, nothing else in the page touched.
+TEST_P(RowOpsTest, KeysAndValuesInEightBitsAreWithinHalfACode) {
+  constexpr size_t kHeads = 2;
+  constexpr size_t kSlot = 37;
+  for (const size_t head_dim : {size_t{16}, size_t{20}, size_t{64}, size_t{80}}) {
+    std::vector<float> k = RandomFloats(kHeads * head_dim, 23);
+    const std::vector<float> v = RandomFloats(kHeads * head_dim, 24, 1e-3F);
+    std::fill_n(k.begin(), head_dim, 0.0F);
+    const KvShape shape = {kHeads, head_dim, KvType::kQ8};
+    const KvHeadLayout at = LayoutOfKvHead(shape);
+    const size_t blocks = NumBlocks(head_dim);
+    std::vector<std::byte> page(KvLayerBytes(shape), std::byte{0x5A});
+    StoreKv(shape, page.data(), kSlot, k.data(), v.data());
+    size_t written = 0;
+    for (size_t h = 0; h < kHeads; ++h) {
+      const std::byte* head = page.data() + h * at.bytes;
+      const auto* keys = reinterpret_cast<const int8_t*>(head);
+      const auto* values = reinterpret_cast<const int8_t*>(head + at.values);
+      const auto* key_scales = reinterpret_cast<const float*>(head + at.key_scales);
+      const auto* value_scales = reinterpret_cast<const float*>(head + at.value_scales);
+      for (size_t d = 0; d < head_dim; ++d) {
+        const float key_scale = key_scales[d / kBlock * kKvPagePositions + kSlot];
+        const float value_scale = value_scales[kSlot * blocks + d / kBlock];
+        const float key = static_cast<float>(keys[d * kKvPagePositions + kSlot]) * key_scale;
+        const float value = static_cast<float>(values[kSlot * head_dim + d]) * value_scale;
+        // The scale's rounding moves the largest code by 127 half-ulps of it: far below 1e-4 of a code.
+        EXPECT_LE(std::fabs(key - k[h * head_dim + d]), 0.5001F * key_scale);
+        EXPECT_LE(std::fabs(value - v[h * head_dim + d]), 0.5001F * value_scale);
+        EXPECT_LE(std::abs(static_cast<int>(values[kSlot * head_dim + d])), 127);
+      }
+    }
+    for (const std::byte byte : page) written += byte != std::byte{0x5A} ? 1 : 0;
+    EXPECT_LE(written, kHeads * 2 * (head_dim + blocks * sizeof(float)));
   }
 }
 

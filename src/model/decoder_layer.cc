@@ -56,6 +56,10 @@ void Project(const Transformer& model, int layer, std::span<const Projection> pr
   }
 }
 
+void Report(Step& step, int layer, MatrixInput which, ConstMatrixView rows) {
+  if (step.on_matrix_input) step.on_matrix_input(layer, which, rows);
+}
+
 // Rows as the kernels want them: an empty list means all rows in order, which spares the gather.
 std::span<const int32_t> RowsOrAll(const RowList& rows, const Step& step) {
   return rows.size() == step.rows.size() ? std::span<const int32_t>{} : std::span<const int32_t>(rows);
@@ -128,6 +132,7 @@ void Attention(const Transformer& model, int layer, Step& step) {
   NormAndRotate(model, layer, w.k_norm, step.k.View(n), step);
   StoreKv(model, layer, step.kept, step);
   AttendKept(model, layer, step);
+  Report(step, layer, MatrixInput::kAttended, step.attended.View(n));
   kernels::PackRows(step.attended.View(n), {}, true, &step.packed, model.pool);
   const Projection output = {&w.o, &LayerDeltas::o, step.branch_out.View(n)};
   Project(model, layer, {&output, 1}, step);
@@ -141,6 +146,7 @@ void Mlp(const Transformer& model, int layer, Step& step) {
       {{&w.gate, &LayerDeltas::gate, step.gate.View(n)}, {&w.up, &LayerDeltas::up, step.up.View(n)}}};
   Project(model, layer, gate_up, step);
   kernels::GatedActivation(model.config.activation, step.gate.View(n), step.up.View(n), model.pool);
+  Report(step, layer, MatrixInput::kActivated, step.gate.View(n));
   kernels::PackRows(step.gate.View(n), {}, true, &step.packed, model.pool);
   const Projection down = {&w.down, &LayerDeltas::down, step.branch_out.View(n)};
   Project(model, layer, {&down, 1}, step);
@@ -175,6 +181,7 @@ void DecoderLayer(const Transformer& model, int layer, Step& step) {
   ApplyKvRule(model, layer, step);
   if (!step.kept.empty()) {
     GateInput(model, attention, step);
+    Report(step, layer, MatrixInput::kAttention, step.h);
     Gather(model, step.kept, step);
     Attention(model, layer, step);
     PostNorm(model, w.attn_post_norm, step);
@@ -186,6 +193,7 @@ void DecoderLayer(const Transformer& model, int layer, Step& step) {
   Decide(model, mlp, step);
   if (!step.kept.empty()) {
     GateInput(model, mlp, step);
+    Report(step, layer, MatrixInput::kMlp, step.h);
     Gather(model, step.kept, step);
     Mlp(model, layer, step);
     PostNorm(model, w.ffn_post_norm, step);

@@ -33,6 +33,14 @@ ModelSource MakeModelSource(std::shared_ptr<const HubDirectory> directory) {
   return source;
 }
 
+void RequireGguf(const ModelSource& source) {
+  if (source.gguf != nullptr) return;
+  Fail(ErrorCode::kUnsupported,
+       "[{}] format: expected a GGUF to make a GGUF of, found a hub-style directory; convert it with llama.cpp's "
+       "convert_hf_to_gguf.py first, or export to safetensors",
+       source.origin());
+}
+
 std::vector<CanonicalTensor> CanonicalTensors(const ModelSource& source) {
   const ModelConfig& c = source.config;
   const int64_t d = c.hidden_size;

@@ -31,6 +31,9 @@ ModelSource OpenModelSource(const std::string& path);
 ModelSource MakeModelSource(std::shared_ptr<const GgufFile> file);
 ModelSource MakeModelSource(std::shared_ptr<const HubDirectory> directory);
 
+// Throws Error(kUnsupported), with a way out, unless the source is a GGUF.
+void RequireGguf(const ModelSource& source);
+
 struct CanonicalTensor {
   std::string name;
   std::vector<int64_t> shape;  // that the config calls for

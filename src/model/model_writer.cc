@@ -2,6 +2,7 @@
 #include "model/model_writer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <map>
 #include <utility>
@@ -42,17 +43,32 @@ bool IsFloat(DType dtype) { return GetDTypeInfo(dtype).block_elements == 1; }
 struct Plan {
   std::string name;  // in the file
   const TensorView* from;
-  DType dtype;
-  RowUpdate update;
-  size_t permuted_head = 0;  // see PermutedHead
+  TensorFormat format;
+  RowUpdate update = nullptr;
+  std::vector<size_t> kept_rows = {}, kept_cols = {};  // empty: all
+  size_t permuted_head = 0;                            // see PermutedHead
   float subtract = 0;
 
-  bool Verbatim() const { return dtype == from->dtype && !update && permuted_head == 0 && subtract == 0.0F; }
-  bool Rounds() const { return !Verbatim() && dtype != DType::kF32; }
-  size_t cols() const { return static_cast<size_t>(from->shape.back()); }
-  size_t rows() const { return static_cast<size_t>(from->num_elements()) / cols(); }
-  uint64_t bytes() const { return *StorageBytes(dtype, static_cast<uint64_t>(from->num_elements())); }
-  size_t SourceRow(size_t r) const { return permuted_head == 0 ? r : GgufRowOfHubRow(r, permuted_head); }
+  // Values as they are in the source, if not all of them or in another order.
+  bool KeepsRows() const { return format.dtype == from->dtype && !update && kept_cols.empty() && subtract == 0.0F; }
+  bool Verbatim() const { return KeepsRows() && kept_rows.empty() && permuted_head == 0; }
+  bool Rounds() const { return !KeepsRows() && format.dtype != DType::kF32; }
+  size_t source_cols() const { return static_cast<size_t>(from->shape.back()); }
+  size_t cols() const { return kept_cols.empty() ? source_cols() : kept_cols.size(); }
+  size_t rows() const {
+    return kept_rows.empty() ? static_cast<size_t>(from->num_elements()) / source_cols() : kept_rows.size();
+  }
+  std::vector<int64_t> shape() const {
+    std::vector<int64_t> shape = from->shape;
+    shape.back() = static_cast<int64_t>(cols());
+    if (!kept_rows.empty()) shape.front() = static_cast<int64_t>(rows());
+    return shape;
+  }
+  uint64_t bytes() const { return *StorageBytes(format.dtype, static_cast<uint64_t>(rows() * cols())); }
+  size_t SourceRow(size_t r) const {
+    if (!kept_rows.empty()) return kept_rows[r];
+    return permuted_head == 0 ? r : GgufRowOfHubRow(r, permuted_head);
+  }
 };
 
 class Writer {
@@ -64,10 +80,12 @@ class Writer {
   WrittenModel WriteHub(const std::string& path);
 
  private:
-  DType TypeFor(const TensorView& tensor, bool updated) const;
+  TensorFormat FormatFor(const TensorView& tensor, size_t cols, bool changed) const;
   void Add(Plan plan);
   void Send(const Plan& plan, const ByteSink& sink);
   void Convert(const Plan& plan, const ByteSink& sink);
+  bool ConvertRow(const Plan& plan, size_t r, std::span<float> source, std::span<float> row,
+                  std::span<std::byte> out) const;
   void Progress(uint64_t bytes);
   void CopyMetadata(GgufWriter* writer) const;
   nlohmann::json HubConfigJson() const;
@@ -83,20 +101,22 @@ class Writer {
   uint64_t done_ = 0;
 };
 
-DType Writer::TypeFor(const TensorView& tensor, bool updated) const {
+TensorFormat Writer::FormatFor(const TensorView& tensor, size_t cols, bool changed) const {
   const bool gguf = options_.format == ModelFormat::kGguf;
   // llama.cpp wants norms and frequencies in F32, as its converter leaves them.
-  if (gguf && tensor.shape.size() == 1) return tensor.dtype;
-  if (options_.dtype) {
-    if (tensor.shape.back() % GetDTypeInfo(*options_.dtype).block_elements != 0) {
+  if (gguf && tensor.shape.size() == 1) return {.dtype = tensor.dtype};
+  if (options_.dtype || options_.format_of) {
+    TensorFormat format = options_.format_of ? options_.format_of(tensor) : TensorFormat{.dtype = *options_.dtype};
+    if (cols % GetDTypeInfo(format.dtype).block_elements != 0) {
       Fail(ErrorCode::kUnsupported,
            "[{}] tensor {}: expected rows of whole blocks of {}, found {} elements; choose f16", source_.origin(),
-           tensor.name, GetDTypeInfo(*options_.dtype).block_elements, tensor.shape.back());
+           tensor.name, GetDTypeInfo(format.dtype).block_elements, cols);
     }
-    return *options_.dtype;
+    return format;
   }
-  if (!gguf) return IsFloat(tensor.dtype) ? tensor.dtype : DType::kF16;
-  return updated && !IsFloat(tensor.dtype) ? DType::kQ8_0 : tensor.dtype;
+  if (IsFloat(tensor.dtype) || (gguf && !changed)) return {.dtype = tensor.dtype};
+  const bool blocks = gguf && cols % GetDTypeInfo(DType::kQ8_0).block_elements == 0;
+  return {.dtype = blocks ? DType::kQ8_0 : DType::kF16};
 }
 
 void Writer::Add(Plan plan) {
@@ -125,29 +145,53 @@ void Writer::Send(const Plan& plan, const ByteSink& sink) {
   source_.weights->Release(*plan.from);
 }
 
+// Row r of the result from its row of the source. False when a value does not fit the type.
+bool Writer::ConvertRow(const Plan& plan, size_t r, std::span<float> source, std::span<float> row,
+                        std::span<std::byte> out) const {
+  const size_t from = plan.SourceRow(r);
+  if (plan.KeepsRows()) {
+    std::ranges::copy(plan.from->data.subspan(from * out.size(), out.size()), out.begin());
+    return true;
+  }
+  DequantizeRow(*plan.from, from, source);
+  if (plan.update) plan.update(from, source);
+  for (size_t c = 0; c < row.size(); ++c) {
+    row[c] = source[plan.kept_cols.empty() ? c : plan.kept_cols[c]] - plan.subtract;
+  }
+  return plan.format.search ? QuantizeSearched(plan.format.dtype, row, plan.format.weights, out)
+                            : Quantize(plan.format.dtype, row, out);
+}
+
 void Writer::Convert(const Plan& plan, const ByteSink& sink) {
-  const size_t row_bytes = *StorageBytes(plan.dtype, plan.cols());
-  std::vector<float> row(plan.cols());
+  const size_t row_bytes = *StorageBytes(plan.format.dtype, plan.cols());
+  const size_t chunk_rows = std::max<size_t>(1, kChunkBytes / (plan.source_cols() * sizeof(float)));
   std::vector<std::byte> chunk;
-  for (size_t r = 0; r < plan.rows(); ++r) {
-    const size_t from = plan.SourceRow(r);
-    DequantizeRow(*plan.from, from, row);
-    if (plan.update) plan.update(from, row);
-    if (plan.subtract != 0.0F) {
-      for (float& value : row) value -= plan.subtract;
+  for (size_t first = 0; first < plan.rows(); first += chunk_rows) {
+    const size_t count = std::min(chunk_rows, plan.rows() - first);
+    chunk.resize(count * row_bytes);
+    std::atomic<size_t> bad = SIZE_MAX;
+    const auto convert = [&](size_t begin, size_t end, int) {
+      std::vector<float> source(plan.source_cols());
+      std::vector<float> row(plan.cols());
+      for (size_t i = begin; i < end; ++i) {
+        if (ConvertRow(plan, first + i, source, row, std::span(chunk).subspan(i * row_bytes, row_bytes))) continue;
+        bad = first + i;
+        return;
+      }
+    };
+    if (options_.pool != nullptr) {
+      options_.pool->ParallelFor(count, 1, convert);
+    } else {
+      convert(0, count, 0);
     }
-    chunk.resize(chunk.size() + row_bytes);
-    if (!Quantize(plan.dtype, row, std::span(chunk).last(row_bytes))) {
+    if (bad != SIZE_MAX) {
       Fail(ErrorCode::kInvalidArgument,
            "[{}] tensor {}: expected finite numbers that {} can hold, found others in row {}; choose a wider type, or "
            "train again at a lower rate",
-           source_.origin(), plan.from->name, GetDTypeInfo(plan.dtype).name, from);
+           source_.origin(), plan.from->name, GetDTypeInfo(plan.format.dtype).name, plan.SourceRow(bad));
     }
-    if (chunk.size() >= kChunkBytes || r + 1 == plan.rows()) {
-      sink(chunk);
-      Progress(chunk.size());
-      chunk.clear();
-    }
+    sink(chunk);
+    Progress(chunk.size());
   }
 }
 
@@ -161,49 +205,68 @@ uint32_t GgufFileType(DType dtype) {  // enum llama_ftype
       return 3;
     case DType::kQ8_0:
       return 7;
+    case DType::kQ5_0:
+      return 8;
+    case DType::kQ5_1:
+      return 9;
+    case DType::kQ4_K:
+      return 14;
+    case DType::kQ5_K:
+      return 16;
+    case DType::kQ6_K:
+      return 18;
     case DType::kBF16:
       return 32;
-    default:
-      return 0;
+    case DType::kF32:
+      break;
   }
+  return 0;
 }
 
 void Writer::CopyMetadata(GgufWriter* writer) const {
   constexpr std::string_view kFileType = "general.file_type";
   constexpr std::string_view kQuantizationVersion = "general.quantization_version";
+  const bool other_types = options_.dtype || options_.format_of;
   for (const std::string_view key : source_.gguf->Keys()) {
     // The writer aligns as the format does by default.
-    if (key == "general.alignment" || IsEmbeddedName(key) || (key == kFileType && options_.dtype)) continue;
+    if (key == "general.alignment" || IsEmbeddedName(key) || (key == kFileType && other_types) ||
+        options_.sizes.contains(std::string(key))) {
+      continue;
+    }
     writer->CopyValue(*source_.gguf, key);
   }
-  if (!options_.dtype) return;
-  writer->SetUint32(kFileType, GgufFileType(*options_.dtype));
-  if (!IsFloat(*options_.dtype) && !source_.gguf->Has(kQuantizationVersion)) writer->SetUint32(kQuantizationVersion, 2);
+  for (const auto& [key, size] : options_.sizes) writer->SetUint32(key, size);
+  if (!other_types) return;
+  writer->SetUint32(kFileType, options_.dtype ? GgufFileType(*options_.dtype) : options_.file_type);
+  const bool blocks = std::ranges::any_of(plans_, [](const Plan& plan) { return !IsFloat(plan.format.dtype); });
+  if (blocks && !source_.gguf->Has(kQuantizationVersion)) writer->SetUint32(kQuantizationVersion, 2);
 }
 
 WrittenModel Writer::WriteGguf(const std::string& path) {
-  if (source_.gguf == nullptr) {
-    Fail(ErrorCode::kUnsupported,
-         "[{}] format: expected a GGUF to make a GGUF of, found a hub-style directory; convert it with llama.cpp's "
-         "convert_hf_to_gguf.py first, or export to safetensors",
-         source_.origin());
-  }
+  RequireGguf(source_);
   for (const TensorView& tensor : source_.gguf->tensors()) {
     if (IsEmbeddedName(tensor.name)) continue;
     RowUpdate update = updates_ ? updates_(tensor.name) : nullptr;
-    const DType dtype = TypeFor(tensor, update != nullptr);
-    Add({.name = tensor.name, .from = &tensor, .dtype = dtype, .update = std::move(update)});
+    TensorSlice slice = options_.slice_of ? options_.slice_of(tensor.name) : TensorSlice{.name = tensor.name};
+    if (slice.dropped) continue;
+    const size_t cols = slice.cols.empty() ? static_cast<size_t>(tensor.shape.back()) : slice.cols.size();
+    Add({.name = std::move(slice.name),
+         .from = &tensor,
+         .format = FormatFor(tensor, cols, update != nullptr || !slice.cols.empty()),
+         .update = std::move(update),
+         .kept_rows = std::move(slice.rows),
+         .kept_cols = std::move(slice.cols)});
   }
   GgufWriter writer;
   CopyMetadata(&writer);
   for (const Plan& plan : plans_) {
-    writer.AddTensor(plan.name, plan.dtype, plan.from->shape,
+    writer.AddTensor(plan.name, plan.format.dtype, plan.shape(),
                      [this, &plan](const ByteSink& sink) { Send(plan, sink); });
   }
   if (options_.adapter != nullptr) {
     EmbeddedAdapter embedded = *options_.adapter;
     embedded.requantized |= result_.requantized;
-    EmbedAdapter(embedded, &writer);
+    EmbedAdapter(embedded, options_.gate_type, &writer);
   }
   writer.WriteFile(path, [this](const std::string& temporary) {
     if (options_.check) options_.check(temporary, result_);
@@ -218,7 +281,7 @@ const char* TorchType(DType dtype) {
 nlohmann::json Writer::HubConfigJson() const {
   // The type of the layers' matrices.
   const auto matrix = std::ranges::find_if(plans_, [](const Plan& p) { return p.from->shape.size() == 2; });
-  const char* type = TorchType(matrix == plans_.end() ? DType::kF32 : matrix->dtype);
+  const char* type = TorchType(matrix == plans_.end() ? DType::kF32 : matrix->format.dtype);
   if (source_.hub != nullptr) {
     nlohmann::json config = source_.hub->config();
     config[config.contains("dtype") ? "dtype" : "torch_dtype"] = type;
@@ -273,7 +336,7 @@ void Writer::WriteShards(const fs::path& directory) {
                                                 : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
     std::vector<SafetensorsInfo> infos;
     for (const Plan* plan : shards[s]) {
-      infos.push_back({plan->name, plan->dtype, plan->from->shape});
+      infos.push_back({plan->name, plan->format.dtype, plan->from->shape});
       weight_map[plan->name] = name;
     }
     FileWriter file((directory / name).string());
@@ -311,10 +374,10 @@ WrittenModel Writer::WriteHub(const std::string& path) {
            tensor == nullptr ? "no such tensor" : fmt::format("[{}]", fmt::join(tensor->shape, ", ")));
     }
     RowUpdate update = updates_ ? updates_(canonical) : nullptr;
-    const DType dtype = TypeFor(*tensor, update != nullptr);
+    TensorFormat format = FormatFor(*tensor, static_cast<size_t>(tensor->shape.back()), update != nullptr);
     Plan plan = {.name = source_.architecture->hub_tensor_name(canonical),
                  .from = tensor,
-                 .dtype = dtype,
+                 .format = std::move(format),
                  .update = std::move(update),
                  .permuted_head = PermutedHead(source_, canonical.substr(0, canonical.rfind('.')))};
     if (source_.gguf != nullptr && canonical.ends_with("norm.weight"))
@@ -333,11 +396,6 @@ WrittenModel Writer::WriteHub(const std::string& path) {
 
 WrittenModel WriteModel(const ModelSource& source, const WeightUpdates& updates, const WriteModelOptions& options,
                         const std::string& path) {
-  if (options.dtype && !CanQuantize(*options.dtype)) {
-    Fail(ErrorCode::kInvalidArgument,
-         "[{}] type: expected f32, f16, bf16, q8_0, q4_0 or q4_1, found {}; choose one of them", path,
-         GetDTypeInfo(*options.dtype).name);
-  }
   Writer writer(source, updates, options);
   return options.format == ModelFormat::kGguf ? writer.WriteGguf(path) : writer.WriteHub(path);
 }

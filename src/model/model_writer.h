@@ -9,10 +9,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "base/thread_pool.h"
 #include "io/embedded_adapter.h"
 #include "model/model_source.h"
 
@@ -27,6 +30,20 @@ using WeightUpdates = std::function<RowUpdate(const std::string& canonical)>;
 
 enum class ModelFormat { kGguf, kSafetensors };
 
+// How a tensor is stored.
+struct TensorFormat {
+  DType dtype = DType::kF32;
+  bool search = false;              // QuantizeSearched, else Quantize
+  std::vector<float> weights = {};  // [last dimension], of the squared errors in every row; empty: all 1
+};
+
+// What is left of a tensor. Empty lists: all rows, all columns.
+struct TensorSlice {
+  bool dropped = false;
+  std::string name = {};                     // in the new file
+  std::vector<size_t> rows = {}, cols = {};  // of the source, ascending
+};
+
 struct WrittenModel {
   uint64_t bytes = 0;  // of tensors
   size_t tensors = 0;
@@ -35,12 +52,22 @@ struct WrittenModel {
 
 struct WriteModelOptions {
   ModelFormat format = ModelFormat::kGguf;
-  // Of the matrices (CanQuantize; kF32, kF16 or kBF16 for safetensors, norms too). None: every tensor keeps its type,
-  // bit for bit without an update, but for these: changed tensors of blocks become Q8_0, since a second rounding to 4
-  // bits costs more than the deltas are worth (docs/export.md), and in safetensors all blocks become F16.
+  // Of the matrices (kF32, kF16 or kBF16 for safetensors, norms too). None: every tensor keeps its type, bit for bit
+  // without an update, but for these: changed tensors of blocks become Q8_0 (F16 where rows are no whole blocks), since
+  // a second rounding to 4 bits costs more than the deltas are worth (docs/export.md), and in safetensors all blocks
+  // become F16.
   std::optional<DType> dtype;
+  // GGUF only: a format of its own for each matrix, instead of `dtype`, and what the file says of itself then
+  // (general.file_type, enum llama_ftype).
+  std::function<TensorFormat(const TensorView& tensor)> format_of;
+  uint32_t file_type = 0;
+  // GGUF only: the smaller model that these slices make, and the numbers in the metadata that it needs.
+  std::function<TensorSlice(const std::string& canonical)> slice_of;
+  std::map<std::string, uint32_t> sizes;
   const EmbeddedAdapter* adapter = nullptr;
-  uint64_t max_shard_bytes = 5'000'000'000;                        // of a safetensors file
+  DType gate_type = DType::kF32;             // see EmbedAdapter
+  ThreadPool* pool = nullptr;                // rounds rows on its threads; updates are called from all of them
+  uint64_t max_shard_bytes = 5'000'000'000;  // of a safetensors file
   std::function<void(uint64_t done, uint64_t total)> on_progress;  // bytes; may throw to give up
   // GGUF only: gets the path of the complete file before it is in place, and may refuse it by throwing.
   std::function<void(const std::string& path, const WrittenModel& written)> check;

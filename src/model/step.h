@@ -40,6 +40,14 @@ struct ExitState {
   uint32_t head_checks = 0;  // times the head was run for it
 };
 
+// The inputs of a layer's matrices.
+enum class MatrixInput {
+  kAttention,  // of attn_q, attn_k and attn_v
+  kAttended,   // of attn_output
+  kMlp,        // of ffn_gate and ffn_up
+  kActivated,  // of ffn_down
+};
+
 class Step {
  public:
   // Room for max_rows rows, and for the logits of max_logit_rows.
@@ -56,6 +64,10 @@ class Step {
 
   // If set, called before layer 0 and after every layer with the residual stream, [rows, d].
   std::function<void(int layers_done, ConstMatrixView x)> on_hidden_state;
+
+  // If set, called with the inputs of a branch's matrices, [rows, cols]: of kAttention and kMlp all rows, of the others
+  // those that run.
+  std::function<void(int layer, MatrixInput which, ConstMatrixView rows)> on_matrix_input;
 
   // --- results -----------------------------------------------------------------------------------------
   MatrixView logits;               // [rows that want logits, in order; vocab], unless on_logits took them

@@ -90,10 +90,10 @@ class DraftControl {
   double Chance(size_t confidence_class) const;
 
   double cost_ = 0, row_cost_ = 0;  // of drafting and verifying a token | of verifying it
-  double acceptance_ = 0.7;  // of a next token, whatever its confidence: a moving average
-  double chance_ = 1;        // that all drafted so far will be accepted
-  bool probing_ = false;     // drafts do not pay at the moment: one token now and then, to see whether they would
-  int idle_ = 0;             // verifications since the last draft
+  double acceptance_ = 0.7;         // of a next token, whatever its confidence: a moving average
+  double chance_ = 1;               // that all drafted so far will be accepted
+  bool probing_ = false;  // drafts do not pay at the moment: one token now and then, to see whether they would
+  int idle_ = 0;          // verifications since the last draft
   size_t drafted_ = 0;
   std::array<size_t, kMaxDraftTokens> classes_ = {};  // of the tokens of this draft
   std::array<Seen, kClasses> seen_ = {};

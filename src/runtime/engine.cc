@@ -24,6 +24,13 @@ int ContextLength(const EngineOptions& options, const ModelConfig& config) {
   return options.context_length == 0 ? std::min(config.context_length, kDefaultContextCap) : options.context_length;
 }
 
+std::vector<ChatMessage> MessagesOf(const std::vector<ChatTurn>& turns) {
+  std::vector<ChatMessage> messages;
+  messages.reserve(turns.size());
+  for (const ChatTurn& turn : turns) messages.push_back({turn.role, turn.content});
+  return messages;
+}
+
 }  // namespace
 
 ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model) {
@@ -43,6 +50,10 @@ ModelInfo DescribeModel(const EngineOptions& options, const LoadedModel& model) 
   info.file_bytes = model.file_bytes;
   info.weight_bytes = w.total_bytes();
   info.skippable_share = static_cast<double>(w.branch_bytes()) / static_cast<double>(w.total_bytes());
+  info.kv_cache = kernels::KvTypeName(model.kv_type);
+  info.kv_bytes_per_token =
+      kernels::KvLayerBytes({static_cast<size_t>(c.num_kv_heads), static_cast<size_t>(c.head_dim), model.kv_type}) *
+      static_cast<size_t>(c.num_layers) / kernels::kKvPagePositions;
   info.base_fingerprint = model.fingerprint;
   info.cpu_target = kernels::CpuTargetName(kernels::ActiveCpuTarget());
   info.threads = model.pool->num_threads();
@@ -61,20 +72,10 @@ Engine::Impl::Impl(const EngineOptions& options, std::unique_ptr<LoadedModel> lo
     : model(std::move(loaded_model)),
       info(DescribeModel(options, *model)),
       prefill_chunk(options.prefill_chunk),
-      kv({static_cast<size_t>(info.num_kv_heads), static_cast<size_t>(info.head_dim), KvTypeOf(options.compute)},
-         info.num_layers),
-      step(MakeStep(model->transformer->config, options.compute, prefill_chunk)),
-      sequence(info.num_layers) {
-  if (const std::string& source = model->tokenizer->chat_template(); !source.empty()) {
-    try {
-      chat_template.emplace(source);
-    } catch (const Error&) {
-      // A template outside the subset must not keep the model from being used without it; ApplyChatTemplate
-      // reports the reason when it is asked for.
-      chat_template.reset();
-    }
-  }
-}
+      step(MakeStep(*model, prefill_chunk)),
+      kv(step.kv_shape, info.num_layers),
+      chat_format(model->tokenizer),
+      sequence(info.num_layers) {}
 
 CallPlans Engine::Impl::MakePlans(const BudgetOptions& budget) const {
   return {MakePlan(*model, budget, budget.prefill), MakePlan(*model, budget, budget.decode), budget.use_adapter};
@@ -127,17 +128,19 @@ bool Engine::Impl::Prefill(KvSequence* target, std::span<const int32_t> ids, siz
   return true;
 }
 
+void Engine::Impl::AppendRow(KvSequence* target, int32_t id, size_t position, const SkipPlan& plan) {
+  kv.Grow(target, position + 1);
+  step.rows.push_back({.token = id,
+                       .position = static_cast<int32_t>(position),
+                       .sequence = target,
+                       .plan = &plan,
+                       .wants_logits = true});
+}
+
 void Engine::Impl::RunRows(KvSequence* target, std::span<const int32_t> ids, size_t first, const SkipPlan& plan,
                            bool use_adapter) {
-  kv.Grow(target, first + ids.size());
   step.rows.clear();
-  for (size_t i = 0; i < ids.size(); ++i) {
-    step.rows.push_back({.token = ids[i],
-                         .position = static_cast<int32_t>(first + i),
-                         .sequence = target,
-                         .plan = &plan,
-                         .wants_logits = true});
-  }
+  for (size_t i = 0; i < ids.size(); ++i) AppendRow(target, ids[i], first + i, plan);
   step.use_adapter = use_adapter;
   model->transformer->Forward(step);
 }
@@ -200,17 +203,11 @@ std::string Engine::Decode(std::span<const int32_t> ids, bool special) const {
 bool Engine::adds_bos() const { return impl_->model->tokenizer->add_bos(); }
 
 std::string Engine::ApplyChatTemplate(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const {
-  const Tokenizer& tokenizer = *impl_->model->tokenizer;
-  if (!impl_->chat_template) {
-    if (!tokenizer.chat_template().empty()) ChatTemplate refused(tokenizer.chat_template());  // throws the reason
-    Fail(ErrorCode::kUnsupported, "[chat] template: expected the model to bring one, found none; use plain prompts");
-  }
-  std::vector<ChatMessage> messages;
-  messages.reserve(turns.size());
-  for (const ChatTurn& turn : turns) messages.push_back({turn.role, turn.content});
-  const auto text_of = [&](std::optional<int32_t> id) { return id ? tokenizer.TokenBytes(*id, true) : std::string(); };
-  return impl_->chat_template->Render(messages, add_generation_prompt, text_of(tokenizer.bos()),
-                                      text_of(tokenizer.eos()));
+  return impl_->chat_format.Render(MessagesOf(turns), add_generation_prompt);
+}
+
+std::vector<int32_t> Engine::EncodeChat(const std::vector<ChatTurn>& turns, bool add_generation_prompt) const {
+  return impl_->chat_format.Encode(MessagesOf(turns), add_generation_prompt);
 }
 
 void Engine::Cancel() noexcept { impl_->cancelled.store(true, std::memory_order_relaxed); }

@@ -15,7 +15,7 @@
 #include "runtime/draft.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
-#include "text/chat_template.h"
+#include "text/chat_format.h"
 
 namespace gateskip {
 
@@ -31,9 +31,9 @@ struct Engine::Impl {
   std::unique_ptr<LoadedModel> model;
   ModelInfo info;
   int prefill_chunk;
-  KvCache kv;
   Step step;
-  std::optional<ChatTemplate> chat_template;
+  KvCache kv;
+  ChatFormat chat_format;
   std::atomic<bool> cancelled{false};
 
   // The conversation in the cache: ids[i] is stored at position i, run under `budget`.
@@ -44,12 +44,15 @@ struct Engine::Impl {
 
   CallPlans MakePlans(const BudgetOptions& budget) const;
   void CheckIds(std::span<const int32_t> ids, const char* subject) const;
+  void CheckBench(std::span<const std::vector<int32_t>> prompts, const BenchOptions& options) const;
 
   // Runs ids as one prompt in chunks, from position `first`; logits of the last row (or of every row, through
   // on_logits with the index of the first) come out. False when cancelled half-way.
   bool Prefill(KvSequence* target, std::span<const int32_t> ids, size_t first, const CallPlans& plans,
                const std::function<void(size_t first_id, ConstMatrixView logits)>& on_logits,
                const ProgressCallback& on_progress, SkipCounts* counts);
+  // A further row of the step at hand, with logits.
+  void AppendRow(KvSequence* target, int32_t id, size_t position, const SkipPlan& plan);
   // Runs ids as rows of one step, from position `first`; a row of logits for each is in step.logits afterwards.
   void RunRows(KvSequence* target, std::span<const int32_t> ids, size_t first, const SkipPlan& plan, bool use_adapter);
   // So many of them fit.

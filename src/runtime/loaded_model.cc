@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/loaded_model.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <numeric>
@@ -14,12 +12,6 @@
 
 namespace gateskip {
 namespace {
-
-int UsableCores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
 
 struct FoundAdapter {
   Adapter adapter;
@@ -52,16 +44,23 @@ WeightFormats FormatsOf(const EngineOptions& options) {
   return {PackFormat::kNative, options.head == HeadFormat::kQ4 ? PackFormat::kQ4 : PackFormat::kNative};
 }
 
-}  // namespace
-
-kernels::KvType KvTypeOf(ComputeType compute) {
-  return compute == ComputeType::kF32 ? kernels::KvType::kF32 : kernels::KvType::kF16;
+kernels::KvType KvTypeOf(const EngineOptions& options) {
+  const bool eight_bit = options.kv_cache == KvCacheFormat::kQ8_0;
+  if (options.compute == ComputeType::kFast) return eight_bit ? kernels::KvType::kQ8 : kernels::KvType::kF16;
+  if (eight_bit) {
+    Fail(ErrorCode::kInvalidArgument,
+         "[options] KV cache: expected f32 where everything is, found q8_0; drop one of both");
+  }
+  return kernels::KvType::kF32;
 }
 
-Step MakeStep(const ModelConfig& config, ComputeType compute, int max_rows) {
+}  // namespace
+
+Step MakeStep(const LoadedModel& model, int max_rows) {
+  const ModelConfig& config = model.transformer->config;
   constexpr size_t kLogitTileFloats = size_t{4} << 20;
   const auto rows = static_cast<size_t>(max_rows);
-  return {config, KvTypeOf(compute), rows,
+  return {config, model.kv_type, rows,
           std::clamp<size_t>(kLogitTileFloats / static_cast<size_t>(config.vocab_size), 1, rows)};
 }
 
@@ -72,7 +71,10 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
   }
   const bool exact = options.compute == ComputeType::kF32;
   const WeightFormats formats = FormatsOf(options);
-  auto pool = std::make_unique<ThreadPool>(options.threads == 0 ? UsableCores() : options.threads);
+  const kernels::KvType kv_type = KvTypeOf(options);
+  const size_t cores = options.cpus.empty() ? UsableCpus().size() : options.cpus.size();
+  auto pool = std::make_unique<ThreadPool>(
+      options.threads == 0 ? static_cast<int>(std::min<size_t>(cores, 256)) : options.threads, options.cpus);
 
   ModelConfig config;
   std::unique_ptr<WeightSource> source;
@@ -122,6 +124,7 @@ std::unique_ptr<LoadedModel> LoadModel(const EngineOptions& options) {
                                                    .transformer = std::move(transformer),
                                                    .fingerprint = std::move(fingerprint),
                                                    .adapter_origin = found ? found->origin : "",
+                                                   .kv_type = kv_type,
                                                    .requantized = found && found->requantized,
                                                    .file_bytes = file_bytes,
                                                    .plain_cost = plain,

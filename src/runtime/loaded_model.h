@@ -21,8 +21,9 @@ struct LoadedModel {
   std::shared_ptr<const void> file;  // keeps the mapped weights alive
   std::unique_ptr<Transformer> transformer;
   std::string fingerprint;
-  std::string adapter_origin;  // where the adapter came from, for messages
-  bool requantized = false;    // the weights were rounded after the adapter's self-test was made (embedded_adapter.h)
+  std::string adapter_origin;                       // where the adapter came from, for messages
+  kernels::KvType kv_type = kernels::KvType::kF16;  // of the caches of its runs
+  bool requantized = false;  // the weights were rounded after the adapter's self-test was made (embedded_adapter.h)
   uint64_t file_bytes = 0;
   CostModel plain_cost;    // the ungated model
   CostModel adapter_cost;  // with the adapter's gates and deltas, if there is one
@@ -32,10 +33,9 @@ struct LoadedModel {
   }
 };
 
-// The step and the KV cache of a run.
-kernels::KvType KvTypeOf(ComputeType compute);
-// A step's workspace for at most `max_rows` rows; logits come in tiles below 16 MiB whatever the vocabulary.
-Step MakeStep(const ModelConfig& config, ComputeType compute, int max_rows);
+// A step's workspace for at most `max_rows` rows; logits come in tiles below 16 MiB whatever the vocabulary. Its
+// kv_shape is that of the run's KV cache.
+Step MakeStep(const LoadedModel& model, int max_rows);
 
 // Loads options.model_path (a GGUF file or a hub-style directory) and binds options.adapter_path to it, or else the
 // adapter inside the GGUF, if there is one. Does not run the self-test. Throws Error.

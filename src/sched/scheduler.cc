@@ -34,11 +34,9 @@ const SchedulerOptions& Checked(const SchedulerOptions& options) {
 Scheduler::Impl::Impl(const LoadedModel& model, const SchedulerOptions& options)
     : model_(model),
       options_(Checked(options)),
-      kv_({static_cast<size_t>(model.transformer->config.num_kv_heads),
-           static_cast<size_t>(model.transformer->config.head_dim), KvTypeOf(options.compute)},
-          model.transformer->config.num_layers, KvCache::PagesFor(static_cast<size_t>(options.max_positions)),
-          options.prefix_cache),
-      step_(MakeStep(model.transformer->config, options.compute, options.max_rows)),
+      step_(MakeStep(model, options.max_rows)),
+      kv_(step_.kv_shape, model.transformer->config.num_layers,
+          KvCache::PagesFor(static_cast<size_t>(options.max_positions)), options.prefix_cache),
       scratch_(static_cast<size_t>(model.pool->num_threads())) {}
 
 void Scheduler::Impl::Check(const SequenceRequest& request) const {

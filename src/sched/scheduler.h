@@ -32,7 +32,6 @@ struct SchedulerOptions {
   int max_prompt_rows = 3;
   // Keep the K/V of prompts for later ones that begin alike, as long as no request needs the pages.
   bool prefix_cache = false;
-  ComputeType compute = ComputeType::kFast;
 };
 
 struct SchedulerStats {

@@ -83,8 +83,8 @@ class Scheduler::Impl {
 
   const LoadedModel& model_;
   const SchedulerOptions options_;
-  KvPool kv_;
   gateskip::Step step_;
+  KvPool kv_;
   RequestQueue queue_;
   std::map<uint64_t, std::shared_ptr<Job>> running_;
   std::list<Lane> lanes_;  // in the order of admission, but for what follows a prompt

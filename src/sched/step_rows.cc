@@ -72,7 +72,8 @@ void Scheduler::Impl::BeginDrafts() {
     const size_t share = kRowsAtTheCostOfOne / decoding;
     if (lane.drafter == nullptr) lane.drafter = std::make_unique<Drafter>(model_, job.request.speculation);
     if (!draft_costs_) draft_costs_.emplace(lane.drafter->plan().expected_cost);
-    lane.drafter->Begin(lane.ids, std::min(left, std::max<size_t>(1, share)) - 1, job.choices[c].sampler, *draft_costs_);
+    lane.drafter->Begin(lane.ids, std::min(left, std::max<size_t>(1, share)) - 1, job.choices[c].sampler,
+                        *draft_costs_);
     lane.draft_open = true;
   }
 }

@@ -17,6 +17,7 @@ using boost::system::error_code;
 
 constexpr std::chrono::milliseconds kLingerTime{1000};
 constexpr std::chrono::milliseconds kRestrictedHeaderTime{1000};
+constexpr int kBodyLooks = 6;
 constexpr size_t kLingerBytes = 16u << 20;
 
 std::string Text(boost::beast::string_view text) { return {text.data(), text.size()}; }
@@ -71,12 +72,22 @@ void Connection::SetDeadline(std::chrono::milliseconds time) {
   });
 }
 
+// A body is looked at on its way: one that trickles in is cut long before its time is up.
+void Connection::SetBodyDeadline() { SetDeadline(limits_.body / kBodyLooks); }
+
+bool Connection::BodyIsOnTime() const {
+  const auto spent = std::chrono::steady_clock::now() - since_;
+  const double wanted = static_cast<double>(limits_.min_body_rate) * std::chrono::duration<double>(spent).count();
+  return spent < limits_.body && static_cast<double>(parser_->get().body().size()) >= wanted;
+}
+
 void Connection::OnDeadline() {
   switch (state_) {
     case State::kHeader:
       if (in_.empty()) return Close();
       return Refuse(HttpError(408, "[http] header: expected it whole in time, found it unfinished; send it faster"));
     case State::kBody:
+      if (BodyIsOnTime()) return SetBodyDeadline();
       return Refuse(HttpError(408, "[http] body: expected it whole in time, found it unfinished; send it faster"));
     case State::kAnswering:  // only while writing
       handler_.CountSlowReader();
@@ -169,7 +180,7 @@ void Connection::ParseHeader() {
     return Send(std::move(*refusal));
   }
   if (parser_->is_done()) return;
-  SetDeadline(limits_.body);
+  SetBodyDeadline();
   if (boost::beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     Write();

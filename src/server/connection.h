@@ -52,6 +52,8 @@ class Connection final : public Reply, public std::enable_shared_from_this<Conne
 
   void Enter(State state);
   void SetDeadline(std::chrono::milliseconds time);
+  void SetBodyDeadline();
+  bool BodyIsOnTime() const;
   void OnDeadline();
   void Read();
   void OnRead(boost::system::error_code error, size_t count);

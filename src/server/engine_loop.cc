@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/engine_loop.h"
 
+#include <pthread.h>
+
 #include <new>
 #include <utility>
 
@@ -128,6 +130,7 @@ void EngineLoop::Renew() noexcept {
 }
 
 void EngineLoop::Run() {
+  pthread_setname_np(pthread_self(), "engine");  // for top -H
   bool idle = true;
   Inbox inbox;
   while (Receive(idle, &inbox)) {

@@ -67,7 +67,7 @@ SequenceRequest Generation::MakeSequence(size_t prompt) const {
 void Generation::Start(const std::string& fairness_key, std::chrono::steady_clock::time_point received,
                        std::chrono::milliseconds queue_timeout, Callbacks callbacks) {
   callbacks_ = std::move(callbacks);
-  received_ = received;
+  received_ = last_sent_ = received;
   reply_->OnGone([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->OnGone();
   });
@@ -144,7 +144,15 @@ void Generation::BeginStream() {
       {.content_type = "text/event-stream", .headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}}});
 }
 
+void Generation::KeepAlive(std::chrono::steady_clock::time_point now, std::chrono::milliseconds quiet) {
+  if (ended_ || !request_.fields.stream || now - last_sent_ < quiet) return;
+  last_sent_ = now;
+  BeginStream();
+  reply_->Push(": waiting\n\n");  // a comment in a stream of events
+}
+
 void Generation::StreamChoice(Json choice) {
+  last_sent_ = std::chrono::steady_clock::now();
   Json choices = Json::array();
   choices.push_back(std::move(choice));
   Json chunk = Envelope(head_, std::move(choices));

@@ -58,6 +58,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void Start(const std::string& fairness_key, std::chrono::steady_clock::time_point received,
              std::chrono::milliseconds queue_timeout, Callbacks callbacks);
+  // Tells a streaming client that has had nothing for `quiet` that its request lives, lest something between closes it.
+  void KeepAlive(std::chrono::steady_clock::time_point now, std::chrono::milliseconds quiet);
   // Ends it with an error for the client.
   void Fail(const ApiError& error);
 
@@ -99,6 +101,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Callbacks callbacks_;
   AnswerHead head_;
   std::chrono::steady_clock::time_point received_;
+  std::chrono::steady_clock::time_point last_sent_;  // to a stream
   std::vector<PromptRun> runs_;
   size_t open_prompts_;
   bool streaming_ = false;  // the header is out

@@ -24,6 +24,7 @@ struct ConnectionLimits {
   size_t per_address = 64;                   // not for loopback: a reverse proxy lives there
   std::chrono::milliseconds header{10'000};  // from the first byte of a request to the end of its header
   std::chrono::milliseconds body{30'000};    // from there to the end of its body
+  size_t min_body_rate = 1000;               // bytes per second of a body, looked at a few times on its way; 0: any
   std::chrono::milliseconds idle{5'000};     // between two requests of a connection
   std::chrono::milliseconds write{30'000};   // without a byte taken by the peer
 };
@@ -53,6 +54,7 @@ struct ServeOptions {
 
   int max_running = 16;  // sequences that run at the same time
   int max_queue = 256;   // sequences that wait
+  int max_per_key = 0;   // sequences of one key (or, without keys, one address) that run or wait; 0: any
   int64_t max_queue_tokens = 1 << 18;
   int kv_tokens = 65536;          // positions of the KV cache
   int default_max_tokens = 1024;  // of chats that set none
@@ -60,6 +62,7 @@ struct ServeOptions {
   std::chrono::milliseconds queue_timeout{60'000};  // still waiting then: refused unrun
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds stall_limit{5'000};  // a step that takes longer makes /health say so
+  std::chrono::milliseconds keep_alive{10'000};  // a stream without a token for so long gets a comment
 
   ConnectionLimits limits;
 };

@@ -83,6 +83,7 @@ input[type=range] { width: 180px; padding: 0; vertical-align: middle; accent-col
       const parts = (text + value).split("\n\n");
       text = parts.pop();
       for (const part of parts) {
+        if (!part.startsWith("data: ")) continue;  // a comment that keeps the stream alive
         const data = part.slice(6);
         if (data === "[DONE]") return;
         const chunk = JSON.parse(data);

@@ -15,7 +15,9 @@ constexpr size_t kMaxPlans = 256;
 }  // namespace
 
 ServedModel::ServedModel(const ServeOptions& options)
-    : loaded_(LoadModel(options.engine)), info_(DescribeModel(options.engine, *loaded_)) {
+    : loaded_(LoadModel(options.engine)),
+      info_(DescribeModel(options.engine, *loaded_)),
+      chat_format_(loaded_->tokenizer) {
   if (info_.has_adapter && options.engine.self_test) RunSelfTest(*loaded_, options.engine.compute);
   use_adapter_ = options.use_adapter && info_.has_adapter;
   speculation_ = options.speculation;
@@ -29,14 +31,6 @@ ServedModel::ServedModel(const ServeOptions& options)
          max_budget_, highest, use_adapter_ ? "lower it" : "pass --adapter DIR");
   }
   ValidateSpeculation(*loaded_, options.speculation);
-  if (const std::string& source = tokenizer().chat_template(); !source.empty()) {
-    try {
-      template_.emplace(source);
-    } catch (const Error&) {
-      // Completions work without it; ApplyTemplate tells the reason.
-      template_.reset();
-    }
-  }
 }
 
 std::vector<int32_t> ServedModel::EncodePrompt(std::string_view text) const {
@@ -44,22 +38,6 @@ std::vector<int32_t> ServedModel::EncodePrompt(std::string_view text) const {
   const std::optional<int32_t> bos = tokenizer().bos();
   if (tokenizer().add_bos() && bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
   return ids;
-}
-
-std::string ServedModel::ApplyTemplate(const std::vector<ChatMessage>& messages) const {
-  if (!template_) {
-    if (const std::string& source = tokenizer().chat_template(); !source.empty()) ChatTemplate{source};  // throws why
-    Fail(ErrorCode::kUnsupported, "[chat] template: expected the model to bring one, found none; use /v1/completions");
-  }
-  const auto text_of = [&](std::optional<int32_t> id) {
-    return id ? tokenizer().TokenBytes(*id, /*special=*/true) : std::string();
-  };
-  return template_->Render(messages, /*add_generation_prompt=*/true, text_of(tokenizer().bos()),
-                           text_of(tokenizer().eos()));
-}
-
-std::vector<int32_t> ServedModel::EncodeChat(const std::vector<ChatMessage>& messages) const {
-  return EncodePrompt(ApplyTemplate(messages));
 }
 
 SkipPlanPtr ServedModel::Plan(double budget) const {

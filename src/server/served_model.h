@@ -15,7 +15,7 @@
 #include "gateskip/engine.h"
 #include "runtime/loaded_model.h"
 #include "server/options.h"
-#include "text/chat_template.h"
+#include "text/chat_format.h"
 #include "text/tokenizer.h"
 
 namespace gateskip::server {
@@ -35,9 +35,13 @@ class ServedModel {
 
   // A plain prompt, with BOS where the model wants one; special tokens in the text are recognised.
   std::vector<int32_t> EncodePrompt(std::string_view text) const;
-  // Throws Error(kUnsupported) for a model without a chat template.
-  std::string ApplyTemplate(const std::vector<ChatMessage>& messages) const;
-  std::vector<int32_t> EncodeChat(const std::vector<ChatMessage>& messages) const;
+  // Conversations with the assistant's turn opened. Throws Error(kUnsupported) for a model without a chat template.
+  std::string ApplyTemplate(const std::vector<ChatMessage>& messages) const {
+    return chat_format_.Render(messages, /*add_generation_prompt=*/true);
+  }
+  std::vector<int32_t> EncodeChat(const std::vector<ChatMessage>& messages) const {
+    return chat_format_.Encode(messages, /*add_generation_prompt=*/true);
+  }
 
   // The plan of a budget; one object for each, so that the prefix cache compares fast.
   SkipPlanPtr Plan(double budget) const;
@@ -51,7 +55,7 @@ class ServedModel {
   bool use_adapter_;
   SpeculationOptions speculation_;
   double max_budget_ = 0;
-  std::optional<ChatTemplate> template_;
+  ChatFormat chat_format_;
   mutable std::mutex mutex_;
   mutable std::map<double, SkipPlanPtr> plans_;
 };

@@ -96,7 +96,7 @@ class Server {
 
   // Looks after what changes with time alone.
   void Tick() {
-    service_.SetConnections(listener_.num_connections());
+    service_.Tick(listener_.num_connections());
     if (service_.draining() && Drained()) {
       listener_.CloseAll();
       return io_.stop();

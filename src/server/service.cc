@@ -30,10 +30,12 @@ HttpResponse MethodNotAllowed(const std::string& allowed) {
 
 // A place in the queue, given back when the last who holds it lets go.
 struct Service::Ticket {
-  Ticket(Service& its_service, size_t some_sequences, size_t some_tokens) : service(its_service) {
+  Ticket(Service& its_service, std::shared_ptr<KeyLoad> its_load, size_t some_sequences, size_t some_tokens)
+      : service(its_service), load(std::move(its_load)) {
     Grow(some_sequences, some_tokens);
   }
   ~Ticket() {
+    *load -= sequences;
     service.sequences_ -= sequences;
     service.queued_tokens_ -= tokens;
   }
@@ -43,6 +45,7 @@ struct Service::Ticket {
   void Grow(size_t more_sequences, size_t more_tokens) {
     sequences += more_sequences;
     tokens += more_tokens;
+    *load += more_sequences;
     service.sequences_ += more_sequences;
     service.queued_tokens_ += more_tokens;
   }
@@ -52,6 +55,7 @@ struct Service::Ticket {
   }
 
   Service& service;
+  const std::shared_ptr<KeyLoad> load;
   size_t sequences = 0;
   size_t tokens = 0;
 };
@@ -96,9 +100,17 @@ void Service::SetModel(std::unique_ptr<ServedModel> model) {
   scheduler.max_positions = options_.kv_tokens;
   scheduler.refuse_oversized = true;
   scheduler.prefix_cache = options_.prefix_cache;
-  scheduler.compute = options_.engine.compute;
   engine_ = std::make_unique<EngineLoop>(model_->loaded(), scheduler,
                                          [this](std::function<void()> work) { Post(std::move(work)); });
+}
+
+void Service::Tick(size_t connections) {
+  metrics_.connections.Set(static_cast<double>(connections));
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_keep_alive_ < options_.keep_alive / 10) return;
+  last_keep_alive_ = now;
+  const auto running = generations_;  // one whose reader is cut leaves the set
+  for (const auto& generation : running) generation->KeepAlive(now, options_.keep_alive);
 }
 
 void Service::CutAll() {
@@ -180,17 +192,30 @@ ApiError Service::Refused(const char* reason, ApiError error) {
   return error;
 }
 
-std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens, size_t held) {
+std::shared_ptr<Service::KeyLoad> Service::LoadOf(const std::string& key) {
+  if (const auto found = loads_.find(key); found != loads_.end()) return found->second;
+  std::erase_if(loads_, [](const auto& entry) { return entry.second.use_count() == 1; });
+  return loads_[key] = std::make_shared<KeyLoad>(0);
+}
+
+std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens, const KeyLoad& load, size_t held) {
   if (std::optional<ApiError> error = NotReady()) return Refused("unavailable", std::move(*error));
   const auto places = static_cast<size_t>(options_.max_running) + static_cast<size_t>(options_.max_queue);
-  if (sequences + held > places) {
-    return HttpError(400, fmt::format("[request] n: expected at most {} prompts times choices (--max-queue and "
-                                      "--parallel), found {}; ask for fewer",
-                                      places, sequences + held));
+  const auto of_one = options_.max_per_key > 0 ? std::min(places, static_cast<size_t>(options_.max_per_key)) : places;
+  if (sequences + held > of_one) {
+    return HttpError(400, fmt::format("[request] n: expected at most {} prompts times choices (--max-queue, --parallel "
+                                      "and --max-per-key), found {}; ask for fewer",
+                                      of_one, sequences + held));
   }
   if (sequences_ + sequences > places) {
     return Refused("queue_sequences",
                    Overloaded(429, "[server] queue: expected a free place, found none; try again later", RetryAfter()));
+  }
+  if (options_.max_per_key > 0 && load + sequences > static_cast<size_t>(options_.max_per_key)) {
+    return Refused("queue_of_key", Overloaded(429,
+                                              "[server] sequences of this key: expected fewer at a time, found all "
+                                              "there may be; wait for some to end",
+                                              RetryAfter()));
   }
   if (queued_tokens_ > 0 && queued_tokens_ + tokens > static_cast<size_t>(options_.max_queue_tokens)) {
     return Refused("queue_tokens", Overloaded(429,
@@ -202,25 +227,26 @@ std::optional<ApiError> Service::Overload(size_t sequences, size_t tokens, size_
 }
 
 void Service::Generate(bool chat, HttpRequest& request, const std::shared_ptr<Reply>& reply) {
-  if (const auto refusal = Overload(1, request.body.size() / kBytesPerToken)) {
+  const std::string key = access_.Identity(request);
+  const std::shared_ptr<KeyLoad> load = LoadOf(key);
+  if (const auto refusal = Overload(1, request.body.size() / kBytesPerToken, *load)) {
     return reply->Send(ErrorResponse(*refusal));
   }
   const auto received = std::chrono::steady_clock::now();
   // Held until the request has been answered.
-  const auto ticket = std::make_shared<Ticket>(*this, 1, request.body.size() / kBytesPerToken);
-  asio::post(
-      workers_, [this, chat, body = std::move(request.body), key = access_.Identity(request), received, ticket, reply] {
-        std::variant<PreparedRequest, ApiError> prepared;
-        try {
-          prepared = chat ? PrepareChat(*model_, body, options_.default_max_tokens) : PrepareCompletion(*model_, body);
-        } catch (const std::exception& error) {
-          prepared = ToApiError(error);
-        }
-        Post([this, prepared = std::move(prepared), key, received, ticket, reply]() mutable {
-          if (const auto* error = std::get_if<ApiError>(&prepared)) return reply->Send(ErrorResponse(*error));
-          StartGeneration(std::move(std::get<PreparedRequest>(prepared)), key, received, ticket, reply);
-        });
-      });
+  const auto ticket = std::make_shared<Ticket>(*this, load, 1, request.body.size() / kBytesPerToken);
+  asio::post(workers_, [this, chat, body = std::move(request.body), key, received, ticket, reply] {
+    std::variant<PreparedRequest, ApiError> prepared;
+    try {
+      prepared = chat ? PrepareChat(*model_, body, options_.default_max_tokens) : PrepareCompletion(*model_, body);
+    } catch (const std::exception& error) {
+      prepared = ToApiError(error);
+    }
+    Post([this, prepared = std::move(prepared), key, received, ticket, reply]() mutable {
+      if (const auto* error = std::get_if<ApiError>(&prepared)) return reply->Send(ErrorResponse(*error));
+      StartGeneration(std::move(std::get<PreparedRequest>(prepared)), key, received, ticket, reply);
+    });
+  });
 }
 
 void Service::StartGeneration(PreparedRequest&& prepared, const std::string& fairness_key,
@@ -228,7 +254,7 @@ void Service::StartGeneration(PreparedRequest&& prepared, const std::string& fai
                               const std::shared_ptr<Reply>& reply) {
   const size_t sequences = prepared.sequences();
   ticket->GiveBackTokens(ticket->tokens);
-  if (const auto refusal = Overload(sequences - 1, prepared.prompt_tokens(), /*held=*/1)) {
+  if (const auto refusal = Overload(sequences - 1, prepared.prompt_tokens(), *ticket->load, /*held=*/1)) {
     return reply->Send(ErrorResponse(*refusal));
   }
   ticket->Grow(sequences - 1, prepared.prompt_tokens());

@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -37,7 +38,8 @@ class Service final : public Handler {
   // Ends what runs with an error for its client.
   void CutAll();
   bool busy() const { return sequences_ > 0; }
-  void SetConnections(size_t count) { metrics_.connections.Set(static_cast<double>(count)); }
+  // Called many times a second.
+  void Tick(size_t connections);
 
   std::optional<HttpResponse> Refuse(const HttpRequest& request) override;
   void Handle(HttpRequest request, std::shared_ptr<Reply> reply) override;
@@ -48,6 +50,7 @@ class Service final : public Handler {
 
  private:
   struct Ticket;
+  using KeyLoad = std::atomic<size_t>;  // sequences of a key that run or wait
   using Answer = std::function<HttpResponse(const std::string& body)>;
   struct Route {
     const char* method;
@@ -73,7 +76,9 @@ class Service final : public Handler {
                        std::chrono::steady_clock::time_point received, const std::shared_ptr<Ticket>& ticket,
                        const std::shared_ptr<Reply>& reply);
   // Why a request that adds so much cannot be taken now.
-  std::optional<ApiError> Overload(size_t sequences, size_t tokens, size_t held = 0);  // `held`: places it has
+  std::optional<ApiError> Overload(size_t sequences, size_t tokens, const KeyLoad& load,
+                                   size_t held = 0);  // `held`: places it has
+  std::shared_ptr<KeyLoad> LoadOf(const std::string& key);
   std::optional<ApiError> NotReady() const;
   ApiError Refused(const char* reason, ApiError error);
   int RetryAfter() const;
@@ -95,7 +100,10 @@ class Service final : public Handler {
   std::atomic<size_t> queued_tokens_{0};  // of prompts that are not through
   std::atomic<size_t> small_jobs_{0};     // on the workers
 
+  std::map<std::string, std::shared_ptr<KeyLoad>> loads_;
+
   bool draining_ = false;
+  std::chrono::steady_clock::time_point last_keep_alive_;
   double seconds_per_sequence_ = 1.0;  // moving average
   std::unique_ptr<ServedModel> model_;
   std::unique_ptr<EngineLoop> engine_;

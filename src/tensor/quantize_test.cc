@@ -84,11 +84,12 @@ TEST(Quantize, RefusesWhatDoesNotFit) {
     float largest;  // that fits, alone in a block of zeros
     float beyond;
   };
-  // Half rounds up to 65519.99; the scales are the largest value over 8, 15 and 127.
+  // Half rounds up to 65519.99; the scales are the largest value over 8, 15, 16, 31 and 127.
   for (const Case& c :
        {Case{DType::kF16, 65519.0F, 65520.0F}, Case{DType::kBF16, 0x1.FEp127F, kMax},
         Case{DType::kQ4_0, 65519.0F * 8, 65520.0F * 8}, Case{DType::kQ8_0, 65519.0F * 127, 65520.0F * 127},
-        Case{DType::kQ4_1, 65519.0F * 15, 65520.0F * 15}}) {
+        Case{DType::kQ4_1, 65519.0F * 15, 65520.0F * 15}, Case{DType::kQ5_0, 65519.0F * 16, 65520.0F * 16},
+        Case{DType::kQ5_1, 65519.0F * 31, 65520.0F * 31}}) {
     SCOPED_TRACE(GetDTypeInfo(c.dtype).name);
     std::vector<std::byte> bytes(*StorageBytes(c.dtype, 32));
     std::vector<float> values(32);
@@ -100,12 +101,19 @@ TEST(Quantize, RefusesWhatDoesNotFit) {
     values[7] = c.beyond;
     EXPECT_FALSE(Quantize(c.dtype, values, bytes));
   }
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
-    std::vector<std::byte> bytes(*StorageBytes(dtype, 32));
-    std::vector<float> values(32, 1.0F);
+  for (int type = 0; type < kNumDTypes; ++type) {
+    const auto dtype = static_cast<DType>(type);
+    std::vector<std::byte> bytes(*StorageBytes(dtype, 256));
+    std::vector<float> values(256, 1.0F);
     for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
       values[31] = bad;
       EXPECT_FALSE(Quantize(dtype, values, bytes)) << GetDTypeInfo(dtype).name;
+      EXPECT_FALSE(QuantizeSearched(dtype, values, {}, bytes)) << GetDTypeInfo(dtype).name;
+    }
+    values[31] = kMax;
+    const bool fits = dtype == DType::kF32 || dtype == DType::kBF16;
+    if (dtype != DType::kBF16) {
+      EXPECT_EQ(QuantizeSearched(dtype, values, {}, bytes), fits) << GetDTypeInfo(dtype).name;
     }
   }
   // A span of the whole range of f32 has no scale at all.
@@ -117,24 +125,26 @@ TEST(Quantize, RefusesWhatDoesNotFit) {
 
 // The inverse of a scale below 2^-128 is infinite.
 TEST(Quantize, TinyBlocksBecomeZeros) {
-  const std::vector<float> values(32, -1e-39F);
-  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
-    std::vector<std::byte> bytes(*StorageBytes(dtype, 32));
-    ASSERT_TRUE(Quantize(dtype, values, bytes));
-    std::vector<float> back(32, 1.0F);
-    Dequantize(dtype, bytes, back);
-    for (const float value : back) EXPECT_EQ(value, 0.0F) << GetDTypeInfo(dtype).name;
+  const std::vector<float> values(256, -1e-39F);
+  for (int type = 0; type < kNumDTypes; ++type) {
+    const auto dtype = static_cast<DType>(type);
+    if (GetDTypeInfo(dtype).block_elements == 1) continue;
+    std::vector<std::byte> bytes(*StorageBytes(dtype, 256));
+    for (const bool searched : {false, true}) {
+      ASSERT_TRUE(searched ? QuantizeSearched(dtype, values, {}, bytes) : Quantize(dtype, values, bytes));
+      std::vector<float> back(256, 1.0F);
+      Dequantize(dtype, bytes, back);
+      for (const float value : back) EXPECT_EQ(value, 0.0F) << GetDTypeInfo(dtype).name;
+    }
   }
 }
 
-TEST(Quantize, RefusesSizesAndFormatsItHasNot) {
+TEST(Quantize, RefusesSizes) {
   const std::vector<float> values(32);
   std::vector<std::byte> bytes(18);
   EXPECT_THROW((void)Quantize(DType::kQ8_0, values, bytes), Error);
   EXPECT_THROW((void)Quantize(DType::kQ4_0, std::span(values).first(31), bytes), Error);
-  bytes.resize(22);
-  EXPECT_FALSE(CanQuantize(DType::kQ5_0));
-  EXPECT_THROW((void)Quantize(DType::kQ5_0, values, bytes), Error);
+  EXPECT_THROW((void)Quantize(DType::kQ4_K, values, bytes), Error);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "text/guarded_text.h"
 #include "text/tokenizer_base.h"
 #include "text/utf8.h"
 
@@ -29,6 +30,31 @@ TokenizerBase::TokenizerBase(Vocabulary vocabulary, SpecialTokens special)
 }
 
 std::vector<int32_t> TokenizerBase::Encode(std::string_view text, bool parse_special) const {
+  return EncodePieces(text, parse_special, /*guarded=*/false);
+}
+
+std::vector<int32_t> TokenizerBase::EncodeGuarded(std::string_view text) const {
+  return EncodePieces(text, /*parse_special=*/true, /*guarded=*/true);
+}
+
+std::string TokenizerBase::Guard(std::string_view text) const {
+  std::string guarded;
+  guarded.reserve(text.size());
+  for (size_t pos = 0; pos < text.size();) {
+    const Utf8Char c = DecodeUtf8(text, pos);
+    bool replace = IsStandIn(c.code);
+    for (size_t i = pos; i < pos + c.length; ++i) replace = replace || vocabulary_.SpecialMayBegin(text, i);
+    if (replace) {
+      AppendStandIns(text.substr(pos, c.length), &guarded);
+    } else {
+      guarded += text.substr(pos, c.length);
+    }
+    pos += c.length;
+  }
+  return guarded;
+}
+
+std::vector<int32_t> TokenizerBase::EncodePieces(std::string_view text, bool parse_special, bool guarded) const {
   std::vector<int32_t> ids;
   MergeScratch scratch;
   bool at_start = true;
@@ -38,7 +64,8 @@ std::vector<int32_t> TokenizerBase::Encode(std::string_view text, bool parse_spe
       ids.push_back(piece.token);
       after_special = true;
     } else {
-      EncodeRaw(piece.text, at_start, after_special, &scratch, &ids);
+      const std::string replaced = guarded ? ReplaceStandIns(piece.text) : std::string();
+      EncodeRaw(guarded ? replaced : piece.text, at_start, after_special, &scratch, &ids);
       after_special = false;
     }
     at_start = false;

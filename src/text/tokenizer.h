@@ -33,6 +33,11 @@ class Tokenizer {
   // (byte-level, byte fall-back), never refused.
   virtual std::vector<int32_t> Encode(std::string_view text, bool parse_special) const = 0;
 
+  // For text that is put into a text with special tokens and is to stay text: Guard replaces what could begin a special
+  // token, EncodeGuarded is Encode with parse_special, but cuts special tokens before it puts back what was replaced.
+  virtual std::string Guard(std::string_view text) const = 0;
+  virtual std::vector<int32_t> EncodeGuarded(std::string_view text) const = 0;
+
   // The bytes of one token. Special tokens yield their text if `special`, else nothing. A token may be part of
   // a UTF-8 character: use StreamDecoder to print.
   virtual std::string TokenBytes(int32_t id, bool special) const = 0;

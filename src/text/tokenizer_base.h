@@ -30,6 +30,8 @@ class TokenizerBase : public Tokenizer {
   TokenizerBase(Vocabulary vocabulary, SpecialTokens special);
 
   std::vector<int32_t> Encode(std::string_view text, bool parse_special) const override;
+  std::string Guard(std::string_view text) const override;
+  std::vector<int32_t> EncodeGuarded(std::string_view text) const override;
   std::string TokenBytes(int32_t id, bool special) const override;
   int32_t vocab_size() const override { return vocabulary_.size(); }
   std::optional<int32_t> bos() const override { return special_.bos; }
@@ -49,6 +51,8 @@ class TokenizerBase : public Tokenizer {
   const SpecialTokens& special_tokens() const { return special_; }
 
  private:
+  std::vector<int32_t> EncodePieces(std::string_view text, bool parse_special, bool guarded) const;
+
   Vocabulary vocabulary_;
   SpecialTokens special_;
 };

@@ -24,6 +24,7 @@ void CheckText(const SmallTokenizer& small, std::string_view text) {
   if (!small.spaces_after_special) {
     Require(tokenizer->Decode(parsed, true) == small.back(text), "the text comes back with its special tokens");
   }
+  Require(tokenizer->EncodeGuarded(tokenizer->Guard(text)) == plain, "guarded text is encoded as text");
   std::vector<int32_t> ids;
   for (const char c : text) ids.push_back(static_cast<uint8_t>(c) * 7 % tokenizer->vocab_size());
   CheckIds(tokenizer, ids);

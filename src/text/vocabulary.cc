@@ -199,6 +199,19 @@ Vocabulary::Match Vocabulary::LongestSpecial(std::string_view text, size_t offse
   return match;
 }
 
+bool Vocabulary::SpecialMayBegin(std::string_view text, size_t offset) const {
+  if (!starts_special_[static_cast<uint8_t>(text[offset])]) return false;
+  uint64_t node = 0;
+  for (const char c : text.substr(offset)) {
+    const uint64_t* next = trie_edges_.Find((node << 8) | static_cast<uint8_t>(c));
+    if (next == nullptr) return false;
+    node = *next;
+    const int32_t token = trie_tokens_[node];
+    if (token >= 0 && IsSpecial(token)) return true;
+  }
+  return true;
+}
+
 // llama.cpp scans the text once per special token, longest token first, and never looks again at what a longer
 // one took. The same cover, without the product of both lengths: every position enters the queue of its longest
 // match; queues are emptied by falling length; a position whose match runs into a token already placed falls

@@ -82,6 +82,9 @@ class Vocabulary {
   // linear in the text. User-defined tokens always, control and unknown ones only if parse_special.
   std::vector<TextPiece> Partition(std::string_view text, bool parse_special) const;
 
+  // Whether a control or unknown token is spelled from text[offset] on, or might be if something followed the text.
+  bool SpecialMayBegin(std::string_view text, size_t offset) const;
+
  private:
   struct Match {
     int32_t token = -1;

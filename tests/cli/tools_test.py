@@ -103,16 +103,51 @@ class BenchTest(cli_case.CliCase):
 
     def test_json(self):
         answer = self.run_json(*self.bench())
-        self.assertEqual([r["config"] for r in answer["rows"]], ["ungated", "gated", "gated"])
+        self.assertEqual([r["config"] for r in answer["rows"]], ["ungated", "gates", "gated", "gated"])
         for r in answer["rows"]:
-            for rate in ("prefill_tokens_per_second", "decode_tokens_per_second"):
+            self.assertGreater(r["prefill_giga_operations_per_second"], 0)
+            self.assertGreater(r["dot_product_giga_operations_per_second"], 0)
+            for rate in ("prefill_tokens_per_second", "decode_tokens_per_second", "both_tokens_per_second"):
                 self.assertLessEqual(r[rate]["min"], r[rate]["median"])
                 self.assertLessEqual(r[rate]["median"], r[rate]["max"])
                 self.assertGreater(r[rate]["min"], 0)
             self.assertRegex(r["logits_hash"], r"^[0-9a-f]{8}$")
         self.assertEqual(answer["rows"][0]["decode_speedup"], 1)
         self.assertEqual(answer["rows"][0]["saving"]["decode"]["branches_skipped"], 0)
-        self.assertGreater(answer["rows"][2]["saving"]["decode"]["branches_skipped"], 0)
+        # Deciding alone skips nothing; a budget does.
+        self.assertEqual(answer["rows"][1]["saving"]["decode"]["branches_skipped"], 0)
+        self.assertGreater(answer["rows"][3]["saving"]["decode"]["branches_skipped"], 0)
+        self.assertEqual(answer["rows"][1]["logits_hash"], answer["rows"][2]["logits_hash"])
+
+    def test_prompt_then_generation_takes_the_time_of_both(self):
+        for r in self.run_json(*self.bench("-r", "1"))["rows"]:
+            prompt, decode = (r[f"{phase}_tokens_per_second"]["median"] for phase in ("prefill", "decode"))
+            self.assertAlmostEqual(r["both_tokens_per_second"]["median"] * (24 / prompt + 6 / decode), 24 + 6, places=6)
+
+    def test_depths_and_sequences(self):
+        rows = self.run_json(*self.bench("-d", "0,40", "-s", "1,3"))["rows"]
+        self.assertEqual([(r["depth"], r["sequences"]) for r in rows[::4]], [(0, 1), (0, 3), (40, 1), (40, 3)])
+        for r in rows:
+            self.assertEqual(r["saving"]["prefill"]["rows"], 24 * r["sequences"], "the depth is not measured")
+            self.assertEqual(r["saving"]["decode"]["rows"], 6 * r["sequences"])
+            self.assertEqual(r["ideal_decode_speedup"] is None, r["sequences"] > 1)
+        self.assertEqual(rows[4]["decode_speedup"], 1, "each group has its own ungated row")
+
+    def test_a_filled_context_is_the_beginning_of_the_prompt(self):
+        whole = self.run_json(*self.bench())["rows"]
+        split = self.run_json(*self.bench("-d", "8", "-p", "16"))["rows"]
+        self.assertEqual([r["logits_hash"] for r in whole], [r["logits_hash"] for r in split])
+
+    def test_a_context_too_long_for_the_model(self):
+        self.assert_refused(cli_case.USAGE, *self.bench("-d", "100000"), says="context length")
+
+    def test_kv_cache_formats(self):
+        half = self.run_json(*self.bench())
+        eight = self.run_json(*self.bench("--kv-cache", "q8_0"))
+        self.assertEqual([half["model"]["kv_cache"], eight["model"]["kv_cache"]], ["f16", "q8_0"])
+        # 2 bytes an element; 1 and a share of a scale of 4 for each block of at most 32.
+        self.assertLess(eight["model"]["kv_bytes_per_token"], 0.8 * half["model"]["kv_bytes_per_token"])
+        self.assertNotEqual(half["rows"][0]["logits_hash"], eight["rows"][0]["logits_hash"])
 
     def test_the_answer_does_not_depend_on_the_run(self):
         first = self.run_json(*self.bench())["rows"]
@@ -122,7 +157,7 @@ class BenchTest(cli_case.CliCase):
     def test_tables_fit_a_terminal(self):
         path = self.folder / "text.txt"
         path.write_text(TEXT)
-        for words in ((), ("--table", "--text", path, "--prompt", "hello")):
+        for words in ((), ("-d", "0,200", "-s", "1,16"), ("--table", "--text", path, "--prompt", "hello")):
             out = self.run_ok(*self.bench(*words)).stdout.decode()
             for line in out.splitlines():
                 self.assertLess(len(line), 120, line)
@@ -130,7 +165,7 @@ class BenchTest(cli_case.CliCase):
 
     def test_csv(self):
         lines = self.run_ok(*self.bench("-o", "csv", "-t", "1,2")).stdout.decode().splitlines()
-        self.assertEqual(len(lines), 1 + 2 * 3)
+        self.assertEqual(len(lines), 1 + 2 * 4)
         self.assertEqual(len({line.count(",") for line in lines}), 1)
 
 

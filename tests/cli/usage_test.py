@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line alone: help, version, and values refused before any file is opened."""
+import os
 import unittest
 
 import cli_case
@@ -62,9 +63,17 @@ class UsageTest(cli_case.CliCase):
                  ("--policy", "magic"), ("--policy-seed", "x")]
         for option, value in cases:
             self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", option, value)
-        for option, value in (("-r", "0"), ("-p", "0"), ("-n", "-1"), ("-t", "1,x"), ("-o", "xml")):
+        for option, value in (("-r", "0"), ("-p", "0"), ("-n", "-1"), ("-t", "1,x"), ("-o", "xml"), ("-d", "-1"),
+                              ("-d", "0,,1"), ("-s", "0"), ("-s", "1,4097"), ("--kv-cache", "q4_0")):
             self.assert_refused(USAGE, "bench", "-m", "absent", option, value)
         self.assert_refused(USAGE, "perplexity", "-m", "absent", "-p", "x", "-c", "1", says="--context")
+
+    def test_cpu_lists(self):
+        # The last ones are well written: no machine has the first, none runs two threads on one CPU by wish.
+        for value in ("", "x", "0-", "-1", "1-0", "0,,0", "0-1024", "1.5", "0 ", "1023", "0,0", "0-0,0"):
+            self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "--cpu-affinity", value, says="affinity")
+        usable = min(os.sched_getaffinity(0))
+        self.assert_refused(NOT_FOUND, "generate", "-m", "absent", "-p", "x", "--cpu-affinity", usable)
 
     def test_a_budget_needs_gates(self):
         self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "--budget", "0.2", says="--adapter")
@@ -74,6 +83,9 @@ class UsageTest(cli_case.CliCase):
 
     def test_contradictions(self):
         self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "-f", "y")
+        self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "--f32", "--kv-cache", "q8_0", says="KV cache")
+        for list_option, value in (("-t", "1,2"), ("-d", "0,1"), ("-s", "1,2")):
+            self.assert_refused(USAGE, "bench", "-m", "absent", "--table", list_option, value, says="--table")
         self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "--chat", "--no-chat")
         self.assert_refused(USAGE, "generate", "-m", "absent", "-p", "x", "--system", "y", "--no-chat", says="--system")
 

@@ -96,7 +96,7 @@ TEST_P(EvalGoldenTest, AnswersAsTheHarnessWithTransformersDoes) {
   double worst = 0;
   std::vector<std::vector<MetricValue>> scored(task->size());
   const PlanOf dense = [](size_t) { return DensePlan(); };
-  RunInstances(*model, *task, all, dense, {.use_adapter = false, .max_length = max_length, .compute = engine.compute},
+  RunInstances(*model, *task, all, dense, {.use_adapter = false, .max_length = max_length},
                [&](InstanceResult&& result) {
                  const Json& answer = answers[result.instance];
                  scored[result.instance] = task->Score(result.instance, result.response);

@@ -14,7 +14,8 @@ import numpy
 
 PATH = pathlib.Path(__file__).resolve().parent.parent / "data" / "quantize.json"
 FORMATS = {"Q8_0": ("quantize_row_q8_0_ref", 34), "Q4_0": ("quantize_row_q4_0_ref", 18),
-           "Q4_1": ("quantize_row_q4_1_ref", 20)}
+           "Q4_1": ("quantize_row_q4_1_ref", 20), "Q5_0": ("quantize_row_q5_0_ref", 22),
+           "Q5_1": ("quantize_row_q5_1_ref", 24)}
 
 
 def make_values():

@@ -89,33 +89,54 @@ TEST_P(OracleTest, F32LogitsNllAndGreedyTextAreThoseOfTransformers) {
             << "\n";
 }
 
-TEST_P(OracleTest, FastKernelsStayCloseToF32) {
-  ModelRunner exact(file_, nullptr, true, 2);
-  ModelRunner fast(file_, nullptr, false, 2);
-  double kl = 0;
-  double nll_exact = 0;
-  double nll_fast = 0;
+// Over the tokens of all cases: the mean KL divergence from p to q in nats, and both mean NLLs.
+struct Divergence {
+  double kl = 0, nll_p = 0, nll_q = 0;
   size_t tokens = 0;
-  for (const nlohmann::json& c : oracle_["cases"]) {
+};
+
+Divergence Compare(const nlohmann::json& cases, ModelRunner& p_runner, ModelRunner& q_runner) {
+  Divergence sum;
+  for (const nlohmann::json& c : cases) {
     const auto ids = c["ids"].get<std::vector<int32_t>>();
-    const RunResult p = exact.RunOne(ids, DensePlan());
-    const RunResult q = fast.RunOne(ids, DensePlan());
-    for (size_t t = 0; t + 1 < ids.size(); ++t, ++tokens) {
+    const RunResult p = p_runner.RunOne(ids, DensePlan());
+    const RunResult q = q_runner.RunOne(ids, DensePlan());
+    for (size_t t = 0; t + 1 < ids.size(); ++t, ++sum.tokens) {
       const double lp = LogSumExp(p.logits[t]);
       const double lq = LogSumExp(q.logits[t]);
       for (size_t v = 0; v < p.logits[t].size(); ++v) {
         const double log_p = p.logits[t][v] - lp;
-        kl += std::exp(log_p) * (log_p - (q.logits[t][v] - lq));
+        sum.kl += std::exp(log_p) * (log_p - (q.logits[t][v] - lq));
       }
-      nll_exact += lp - p.logits[t][static_cast<size_t>(ids[t + 1])];
-      nll_fast += lq - q.logits[t][static_cast<size_t>(ids[t + 1])];
+      sum.nll_p += lp - p.logits[t][static_cast<size_t>(ids[t + 1])];
+      sum.nll_q += lq - q.logits[t][static_cast<size_t>(ids[t + 1])];
     }
   }
-  kl /= static_cast<double>(tokens);
-  std::cout << GetParam().file << ": mean KL(f32 || fast) " << kl << ", perplexity "
-            << std::exp(nll_exact / static_cast<double>(tokens)) << " -> "
-            << std::exp(nll_fast / static_cast<double>(tokens)) << " over " << tokens << " tokens\n";
-  EXPECT_LT(kl, GetParam().fast_kl);
+  const auto n = static_cast<double>(sum.tokens);
+  return {sum.kl / n, sum.nll_p / n, sum.nll_q / n, sum.tokens};
+}
+
+std::ostream& operator<<(std::ostream& out, const Divergence& d) {
+  return out << d.kl << ", perplexity " << std::exp(d.nll_p) << " -> " << std::exp(d.nll_q) << " over " << d.tokens
+             << " tokens";
+}
+
+TEST_P(OracleTest, FastKernelsStayCloseToF32) {
+  ModelRunner exact(file_, nullptr, true, 2);
+  ModelRunner fast(file_, nullptr, false, 2);
+  const Divergence found = Compare(oracle_["cases"], exact, fast);
+  std::cout << GetParam().file << ": mean KL(f32 || fast) " << found << "\n";
+  EXPECT_LT(found.kl, GetParam().fast_kl);
+}
+
+// 8-bit keys and values may cost as much as 8-bit activations.
+TEST_P(OracleTest, TheEightBitCacheStaysCloseToTheHalfPrecisionOne) {
+  ModelRunner half(file_, nullptr, false, 2);
+  ModelRunner eight(file_, nullptr, false, 2, kernels::KvType::kQ8);
+  const Divergence found = Compare(oracle_["cases"], half, eight);
+  std::cout << GetParam().file << ": mean KL(f16 cache || q8_0 cache) " << found << "\n";
+  EXPECT_GT(found.kl, 0) << "the cache is not the one asked for";
+  EXPECT_LT(found.kl, GetParam().fast_kl);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, OracleTest,

@@ -20,7 +20,7 @@ void Count(gateskip::Engine& engine, const std::vector<int32_t>& prompt, const c
   for (const int decoded : {0, kDecodedTokens}) {
     CALLGRIND_ZERO_STATS;
     CALLGRIND_START_INSTRUMENTATION;
-    engine.Bench(prompt, decoded, budget);
+    engine.Bench({&prompt, 1}, {.decode_tokens = decoded, .budget = budget});
     char label[64];
     std::snprintf(label, sizeof(label), "%s %d", name, decoded);
     CALLGRIND_DUMP_STATS_AT(label);  // before instrumentation ends, which empties the counts

@@ -15,14 +15,18 @@ namespace gateskip::testing {
 namespace {
 
 constexpr size_t kTokens = 37;
-constexpr bool kFast = false;
 
-using LawsTest = VariantTest;
+class LawsTest : public VariantTest {
+ protected:
+  ModelRunner Runner(const Adapter* adapter, int threads) const {
+    return {file_, adapter, /*exact=*/false, threads, GetParam().kv_type};
+  }
+};
 
 TEST_P(LawsTest, L1GatesOffIsThePlainModel) {
   const auto ids = TinyTokens(kTokens, 11);
-  ModelRunner plain(file_, nullptr, kFast, 2);
-  ModelRunner gated(file_, &adapter_, kFast, 2);
+  ModelRunner plain = Runner(nullptr, 2);
+  ModelRunner gated = Runner(&adapter_, 2);
   const RunResult expected = plain.RunOne(ids, DensePlan());
   EXPECT_EQ(gated.RunOne(ids, DensePlan(), false), expected);
   EXPECT_EQ(gated.RunOne(ids, Gates(0.4), false), expected);
@@ -31,14 +35,14 @@ TEST_P(LawsTest, L1GatesOffIsThePlainModel) {
 
 TEST_P(LawsTest, L2BudgetZeroIsTheDenseGatedModel) {
   const auto ids = TinyTokens(kTokens, 12);
-  ModelRunner gated(file_, &adapter_, kFast, 2);
+  ModelRunner gated = Runner(&adapter_, 2);
   const RunResult dense = gated.RunOne(ids, DensePlan());
   EXPECT_EQ(gated.RunOne(ids, Gates(0)), dense);
   EXPECT_EQ(CountEvents(dense, kRan), static_cast<uint64_t>(branches_) * kTokens);
   EXPECT_EQ(CountEvents(dense, kDecided), 0U);
   if (GetParam().adapter.product != GateProduct::kNone || GetParam().adapter.lora_rank > 0) return;
   // Gates that only decide leave the dense model bit for bit as it was.
-  ModelRunner plain(file_, nullptr, kFast, 2);
+  ModelRunner plain = Runner(nullptr, 2);
   EXPECT_EQ(dense.logits, plain.RunOne(ids, DensePlan()).logits);
 }
 
@@ -50,11 +54,11 @@ TEST_P(LawsTest, L4NeitherCompanyNorChunksNorThreadsChangeASequence) {
       {.ids = TinyTokens(11, 24), .plan = DensePlan(), .chunks = {2, 5, 1}, .start_step = 4},
       {.ids = TinyTokens(33, 25), .plan = Gates(0.15), .chunks = {33}, .start_step = 0}};
   std::vector<RunResult> alone;
-  ModelRunner single(file_, &adapter_, kFast, 1);
+  ModelRunner single = Runner(&adapter_, 1);
   for (const RunRequest& request : requests) alone.push_back(single.RunOne(request.ids, request.plan));
   EXPECT_LT(CountEvents(alone[0], kRan), static_cast<uint64_t>(branches_) * kTokens) << "nothing was skipped";
   for (int threads = 1; threads <= 4; ++threads) {
-    ModelRunner runner(file_, &adapter_, kFast, threads);
+    ModelRunner runner = Runner(&adapter_, threads);
     EXPECT_EQ(runner.Run(requests), alone) << threads << " threads";
     // Another order in the batch, other arrivals.
     std::vector<RunRequest> reversed(requests.rbegin(), requests.rend());
@@ -64,7 +68,7 @@ TEST_P(LawsTest, L4NeitherCompanyNorChunksNorThreadsChangeASequence) {
     EXPECT_EQ(results, alone) << threads << " threads, reversed";
   }
   // Nor does the recording of importances, which evaluates gates that nothing else asks for.
-  ModelRunner runner(file_, &adapter_, kFast, 2);
+  ModelRunner runner = Runner(&adapter_, 2);
   runner.set_record_importance(false);
   std::vector<RunResult> unrecorded = runner.Run(requests);
   for (size_t i = 0; i < alone.size(); ++i) unrecorded[i].importances = alone[i].importances;
@@ -74,7 +78,7 @@ TEST_P(LawsTest, L4NeitherCompanyNorChunksNorThreadsChangeASequence) {
 TEST_P(LawsTest, L5LaterTokensNeverChangeEarlierResults) {
   constexpr size_t kShared = 20;
   auto ids = TinyTokens(kTokens, 31);
-  ModelRunner runner(file_, &adapter_, kFast, 2);
+  ModelRunner runner = Runner(&adapter_, 2);
   const RunResult first = runner.RunOne(ids, Gates(0.3));
   const auto other = TinyTokens(kTokens, 32);
   std::copy(other.begin() + kShared, other.end(), ids.begin() + kShared);
@@ -91,7 +95,7 @@ TEST_P(LawsTest, L5LaterTokensNeverChangeEarlierResults) {
 
 TEST_P(LawsTest, L6OnePassIsPrefillAndDecode) {
   const auto ids = TinyTokens(kTokens, 41);
-  ModelRunner runner(file_, &adapter_, kFast, 2);
+  ModelRunner runner = Runner(&adapter_, 2);
   const RunResult one_pass = runner.RunOne(ids, Gates(0.3));
   for (const std::vector<size_t>& chunks : {std::vector<size_t>{1}, {24, 1}, {5, 5, 5, 1}}) {
     EXPECT_EQ(runner.Run({{.ids = ids, .plan = Gates(0.3), .chunks = chunks}})[0], one_pass);

@@ -371,7 +371,7 @@ TEST(ModelWriter, RefusesWhatCannotBeWritten) {
   };
   WriteModelOptions options;
   options.dtype = DType::kQ4_K;
-  ExpectError(write(options, nullptr), ErrorCode::kInvalidArgument, "found Q4_K");
+  ExpectError(write(options, nullptr), ErrorCode::kUnsupported, "expected rows of whole blocks of 256, found 64");
   options.format = ModelFormat::kSafetensors;
   options.dtype = DType::kQ8_0;
   ExpectError(write(options, nullptr), ErrorCode::kInvalidArgument, "found Q8_0");

@@ -13,13 +13,14 @@ struct LawCase {
   const char* name;
   TinyArch arch;
   TinyAdapterOptions adapter;
+  KvCacheFormat kv_cache = KvCacheFormat::kF16;
 };
 
 void PrintTo(const LawCase& law, std::ostream* out) { *out << law.name; }
 
 class SchedulerLawsTest : public ::testing::TestWithParam<LawCase> {
  protected:
-  SchedulerModel tiny_{GetParam().arch, GetParam().adapter};
+  SchedulerModel tiny_{GetParam().arch, GetParam().adapter, GetParam().kv_cache};
 
   // Requests of every kind; budgets, samplings, lengths up to four pages.
   SequenceRequest MakeRequest(size_t i) const {
@@ -176,13 +177,14 @@ TEST_P(SchedulerLawsTest, PagesAreSharedUnderTheSamePlanOnly) {
   EXPECT_EQ(scheduler.stats().cached_tokens, 192U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SchedulerLawsTest,
-                         ::testing::Values(LawCase{"LlamaCopy",
-                                                   TinyArch::kLlama,
-                                                   {.kv_rule = KvRule::kCopy, .skip_rank = 4, .lora_rank = 4}},
-                                           LawCase{"GemmaDrop", TinyArch::kGemma3, {.kv_rule = KvRule::kDrop}},
-                                           LawCase{"LlamaCompute", TinyArch::kLlama, {.kind = GateKind::kLowRank}}),
-                         [](const ::testing::TestParamInfo<LawCase>& law) { return std::string(law.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Models, SchedulerLawsTest,
+    ::testing::Values(
+        LawCase{"LlamaCopy", TinyArch::kLlama, {.kv_rule = KvRule::kCopy, .skip_rank = 4, .lora_rank = 4}},
+        LawCase{"GemmaDrop", TinyArch::kGemma3, {.kv_rule = KvRule::kDrop}},
+        LawCase{"LlamaCompute", TinyArch::kLlama, {.kind = GateKind::kLowRank}},
+        LawCase{"LlamaCopyQ8Cache", TinyArch::kLlama, {.kv_rule = KvRule::kCopy}, KvCacheFormat::kQ8_0}),
+    [](const ::testing::TestParamInfo<LawCase>& law) { return std::string(law.param.name); });
 
 }  // namespace
 }  // namespace gateskip::testing

@@ -17,12 +17,13 @@ struct Variant {
   const char* name;
   TinyArch arch;
   TinyAdapterOptions adapter;
+  kernels::KvType kv_type = kernels::KvType::kF16;  // of fast runs
 };
 
 inline std::string VariantName(const ::testing::TestParamInfo<Variant>& info) { return info.param.name; }
 
 // Both architectures, every gate kind, scope and product, own and shared matrices, every KV rule, skip paths of both
-// shapes, deltas.
+// shapes, deltas, both formats of the KV cache.
 inline std::vector<Variant> AllVariants() {
   using enum GateKind;
   using enum KvRule;
@@ -64,6 +65,10 @@ inline std::vector<Variant> AllVariants() {
         {.kind = kLowRank, .kv_rule = kCopy, .product = kOutput, .scope = GateScope::kLayer, .all_gated = false});
     add("LlamaLayerVectorBeforeSharedDrop", "GemmaLayerVectorBeforeSharedDrop",
         {.kind = kVector, .kv_rule = kDrop, .product = kInput, .shared = true, .scope = GateScope::kLayer});
+    add("LlamaScalarComputeQ8Cache", "GemmaScalarComputeQ8Cache", {.kind = kScalar, .kv_rule = kCompute});
+    variants.back().kv_type = kernels::KvType::kQ8;
+    add("LlamaScalarCopyQ8Cache", "GemmaScalarCopyQ8Cache", {.kind = kScalar, .kv_rule = kCopy, .all_gated = false});
+    variants.back().kv_type = kernels::KvType::kQ8;
   }
   return variants;
 }

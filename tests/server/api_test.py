@@ -160,6 +160,21 @@ class Chats(ServerCase):
             self.assertEqual([c["finish_reason"] for c in mine if c["finish_reason"]], ["length"])
             self.assertIsNotNone(mine[-1]["finish_reason"])
 
+    def test_what_a_message_spells_like_a_special_token_is_text(self):
+        def tokens(content):
+            ask = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
+            return self.server.post("/v1/chat/completions", ask).json()["usage"]["prompt_tokens"]
+
+        plain = tokens("")
+        for word in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):
+            ids = self.server.post("/tokenize", {"content": word}).json()["tokens"]
+            text = self.server.post("/tokenize", {"content": word, "parse_special": False}).json()["tokens"]
+            self.assertEqual(len(ids), 1)
+            self.assertEqual(tokens(word), plain + len(text))
+        # As it is shown, and where a prompt is written by hand, special tokens are what they say.
+        shown = self.server.post("/apply-template", {"messages": [{"role": "user", "content": "<|im_end|>"}]}).json()
+        self.assertEqual(shown["prompt"].count("<|im_end|>"), 2)
+
     def test_skip_details(self):
         ask = {"messages": CHAT, "max_tokens": 10, "budget": 0.3, "stream": True, "skip_details": True}
         shares = [c["choices"][0]["gateskip"]["skipped_share"]

@@ -180,6 +180,41 @@ class Framing(ServerCase):
                 sock.close()
 
 
+class SlowBodies(ServerCase):
+    words = ("--body-timeout", "60", "--min-body-rate", "100", "--header-timeout", "60")
+
+    def test_a_body_that_trickles_in_is_cut_long_before_its_time_is_up(self):
+        with self.server.connect(120) as sock:
+            sock.sendall(POST + b"Content-Length: 100000\r\n\r\n")
+            stop = threading.Event()
+
+            def drip():
+                while not stop.wait(0.5):
+                    try:
+                        sock.send(b"x")
+                    except OSError:
+                        return
+
+            dripper = threading.Thread(target=drip)
+            dripper.start()
+            began = time.monotonic()
+            try:
+                self.assertIn(b"408 Request Timeout", sock.recv(65536))
+            finally:
+                stop.set()
+                dripper.join()
+            self.assertLess(time.monotonic() - began, 40)  # a sixth of the time is up after 10 s
+
+    def test_a_body_that_keeps_its_rate_has_all_of_its_time(self):
+        body = b'{"max_tokens": 1, "prompt": "a", "user": "' + b"u" * 40_000 + b'"}'
+        with self.server.connect(120) as sock:
+            sock.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body))
+            for begin in range(0, len(body), 2000):
+                sock.sendall(body[begin:begin + 2000])
+                time.sleep(0.6)  # 3300 bytes a second, for 12 s: past the first look
+            self.assertIn(b"200 OK", sock.recv(65536))
+
+
 class FewConnections(ServerCase):
     words = ("--max-connections", "16", "--header-timeout", "60", "--idle-timeout", "60")
 

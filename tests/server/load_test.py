@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """More than the server can do, clients that go away, and its end: refusals, cancelled work, drained streams."""
+import ctypes
 import json
+import os
+import pathlib
 import signal
 import socket
 import struct
@@ -23,6 +26,17 @@ def reset(sock):
     """Closes at once, with a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def read_answer(sock):
+    """The bytes of one answer with a length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += sock.recv(65536)
+    size = int(data.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(data) < data.index(b"\r\n\r\n") + 4 + size:
+        data += sock.recv(65536)
+    return data
 
 
 class Overload(ServerCase):
@@ -70,22 +84,39 @@ class Overload(ServerCase):
 
 
 class Disconnects(ServerCase):
-    words = ("--parallel", "2", "--write-timeout", "1")
+    words = ("--parallel", "2", "--write-timeout", "1", "--kv-tokens", "8192")
 
-    def test_nothing_is_left_of_those_who_go_and_the_others_do_not_notice(self):
+    def wait_for(self, phase, sock):
+        """Until the server's own numbers say that a request is there."""
+        if phase == "stream":
+            data = b""
+            while b"data: " not in data:
+                data += sock.recv(65536)
+        elif phase == "queued":
+            wait_until(lambda: self.server.waiting() >= 1, 60, phase)
+        else:
+            wait_until(lambda: self.server.running() >= 1, 60, phase)
+
+    def test_nothing_is_left_of_those_who_go_in_any_phase_and_the_others_do_not_notice(self):
         alone = self.server.post("/v1/completions", LONG).json()["choices"]
-        cut = post_bytes({**LONG, "n": 2, "stream": True})
-        for phase in range(12):
-            sockets = [self.server.connect() for _ in range(4)]  # more than run at a time: some are queued
-            for sock in sockets:
-                sock.sendall(cut if phase % 2 else post_bytes({**LONG, "n": 2}))
-            time.sleep(0.01 * phase)
-            for sock in sockets:
-                reset(sock) if phase % 3 else sock.close()
-            if phase % 4 == 0:
+        gone = self.server.metric("gateskip_disconnects_total")
+        for phase in ("queued", "running", "stream"):
+            for leave in (reset, socket.socket.close):
+                cut = {**LONG, "n": 2, "max_tokens": 400, "stream": phase == "stream"}
+                # One that runs, for long and as wide as it may; what comes after it waits.
+                others = [self.server.connect() for _ in range(1 if phase == "queued" else 0)]
+                for other in others:
+                    other.sendall(post_bytes({**LONG, "n": 8}))
+                sock = self.server.connect()
+                sock.sendall(post_bytes(cut))
+                self.wait_for(phase, sock)
+                leave(sock)
+                for other in others:
+                    self.assertEqual(len(parse_answers(read_answer(other))[0].json()["choices"]), 8)
+                    other.close()
+                wait_until(self.server.idle, 30, f"all sequences and pages free, {phase}")
                 self.assertEqual(self.server.post("/v1/completions", LONG).json()["choices"], alone)
-        wait_until(self.server.idle, 30, "all sequences and pages free")
-        self.assertEqual(self.server.post("/v1/completions", LONG).json()["choices"], alone)
+        self.assertEqual(self.server.metric("gateskip_disconnects_total"), gone + 6)
 
     def test_a_stream_nobody_reads_is_cut(self):
         sock = socket.socket()
@@ -95,6 +126,67 @@ class Disconnects(ServerCase):
         wait_until(lambda: self.server.metric("gateskip_slow_readers_cut_total") >= 1, 30, "cut")
         wait_until(self.server.idle, 30, "idle")
         sock.close()
+
+
+class Engine(ServerCase):
+    """Behind one request at a time, with a short patience for it."""
+
+    words = ("--parallel", "1", "--stall-timeout", "0.2", "--stream-keep-alive", "0.2", "--max-per-key", "9")
+
+    def stopped_engine(self):
+        """The engine's thread, and it alone, stopped: attached to as a debugger would."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        tasks = pathlib.Path(f"/proc/{self.server.process.pid}/task")
+        engine = next(int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == "engine")
+        if libc.ptrace(16, engine, None, None) != 0:  # PTRACE_ATTACH
+            raise OSError(ctypes.get_errno(), "ptrace")
+        os.waitpid(engine, 0x40000000)  # __WALL
+        self.addCleanup(lambda: libc.ptrace(17, engine, None, None))  # PTRACE_DETACH
+        return lambda: libc.ptrace(17, engine, None, None)
+
+    def test_a_step_that_does_not_end_is_a_stall_until_it_does(self):
+        answers = []
+        ask = {**LONG, "n": 8}
+        request = threading.Thread(target=lambda: answers.append(self.server.post("/v1/completions", ask)))
+        request.start()
+        wait_until(lambda: self.server.running() == 1, 30)
+        go_on = self.stopped_engine()
+        wait_until(lambda: self.server.request("GET", "/health").status == 503, 30, "a stall")
+        self.assertEqual(self.server.request("GET", "/health").json(), {"status": "stalled"})
+        self.assert_error(self.server.complete(prompt="a"), 503, "stalled")
+        go_on()
+        request.join()
+        self.assertEqual(answers[0].status, 200)
+        wait_until(lambda: self.server.request("GET", "/health").status == 200, 30, "health")
+
+    def test_a_stream_that_waits_for_its_turn_is_kept_alive(self):
+        first = self.server.connect(60)
+        first.sendall(post_bytes({**LONG, "n": 8, "stream": True}))
+        data = first.recv(1)
+        go_on = self.stopped_engine()
+        wait_until(lambda: self.server.request("GET", "/health").status == 503, 30, "a stall")
+        while b": waiting\n\n" not in data:
+            block = first.recv(65536)
+            self.assertTrue(block, "a comment before the end")
+            data += block
+        go_on()
+        while not data.endswith(b"0\r\n\r\n"):
+            data += first.recv(65536)
+        first.close()
+        self.assertEqual(events(parse_answers(data)[0].body)[-1], "[DONE]")
+
+    def test_one_key_holds_so_many_places_only(self):
+        held = [self.server.connect(60) for _ in range(2)]
+        held[0].sendall(post_bytes({**LONG, "n": 8}))
+        held[1].sendall(post_bytes(LONG))
+        wait_until(lambda: self.server.metric("gateskip_sequences_in_flight") == 9, 30)
+        self.assert_error(self.server.complete(prompt="a"), 429, "this key")
+        for sock in held:
+            self.assertEqual(parse_answers(read_answer(sock))[0].status, 200)
+            sock.close()
+        self.assertEqual(self.server.complete(prompt="a", max_tokens=1).status, 200)
+        self.assert_error(self.server.complete(prompt=["a", "b"], n=5), 400, "--max-per-key")
 
 
 class Ends(ServerCase):

@@ -13,7 +13,7 @@ import threading
 import time
 import unittest
 
-BINARY = os.environ["GATESKIP_BINARY"]
+BINARY = os.environ.get("GATESKIP_BINARY", "")
 FIXTURE_WRITER = os.environ.get("GATESKIP_FIXTURES", "")
 REFUSALS = (429, 503)
 
@@ -69,10 +69,10 @@ def parse_answers(data):
 
 
 def events(body):
-    """The objects of a stream of server-sent events; "[DONE]" as that string."""
+    """The objects of a stream of server-sent events, without comments; "[DONE]" as that string."""
     found = []
     for block in body.decode().split("\n\n"):
-        if block:
+        if block and not block.startswith(":"):
             assert block.startswith("data: "), block
             found.append(block[6:] if block[6:] == "[DONE]" else json.loads(block[6:]))
     return found
@@ -81,10 +81,10 @@ def events(body):
 class Server:
     """A running `gateskip serve`; the log is what it printed."""
 
-    def __init__(self, model, *words, env=None, ready=True):
+    def __init__(self, model, *words, env=None, ready=True, port=0):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GATESKIP_")}
         environment.update(env or {})
-        self.process = subprocess.Popen([BINARY, "serve", "-m", str(model), "--port", "0", *map(str, words)],
+        self.process = subprocess.Popen([BINARY, "serve", "-m", str(model), "--port", str(port), *map(str, words)],
                                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
         self.log, self.port = "", 0
         self._listening = threading.Event()
@@ -149,6 +149,12 @@ class Server:
                 if found == labels:
                     return float(match.group(3))
         return None
+
+    def running(self):
+        return self.metric("gateskip_engine_requests", state="running")
+
+    def waiting(self):
+        return self.metric("gateskip_engine_requests", state="waiting")
 
     def pages_held(self):
         """KV pages that belong to requests: none when nothing runs."""

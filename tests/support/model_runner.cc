@@ -7,10 +7,11 @@
 
 namespace gateskip::testing {
 
-ModelRunner::ModelRunner(std::shared_ptr<const GgufFile> file, const Adapter* adapter, bool exact, int threads)
+ModelRunner::ModelRunner(std::shared_ptr<const GgufFile> file, const Adapter* adapter, bool exact, int threads,
+                         kernels::KvType kv_type)
     : file_(std::move(file)),
       pool_(std::make_unique<ThreadPool>(threads)),
-      kv_type_(exact ? kernels::KvType::kF32 : kernels::KvType::kF16) {
+      kv_type_(exact ? kernels::KvType::kF32 : kv_type) {
   ModelConfig config = ReadConfig(*file_);
   const kernels::PackFormat format = exact ? kernels::PackFormat::kF32 : kernels::PackFormat::kNative;
   ModelWeights weights = BindWeights(*MakeWeightSource(file_), config, {format, format}, *pool_);

@@ -36,7 +36,9 @@ struct RunRequest {
 
 class ModelRunner {
  public:
-  ModelRunner(std::shared_ptr<const GgufFile> file, const Adapter* adapter, bool exact, int threads);
+  // `exact` runs keep keys and values in f32, whatever `kv_type`.
+  ModelRunner(std::shared_ptr<const GgufFile> file, const Adapter* adapter, bool exact, int threads,
+              kernels::KvType kv_type = kernels::KvType::kF16);
 
   // Runs all requests together until each is through.
   std::vector<RunResult> Run(const std::vector<RunRequest>& requests, bool use_adapter = true);

@@ -32,9 +32,11 @@ struct Arrival {
 // A tiny model with an adapter, loaded as a server does.
 class SchedulerModel {
  public:
-  SchedulerModel(TinyArch arch, const TinyAdapterOptions& adapter_options)
-      : SchedulerModel(TinyGguf({.arch = arch}), adapter_options) {}
-  SchedulerModel(const std::vector<std::byte>& bytes, const TinyAdapterOptions& adapter_options) {
+  SchedulerModel(TinyArch arch, const TinyAdapterOptions& adapter_options, KvCacheFormat kv_cache = KvCacheFormat::kF16)
+      : SchedulerModel(TinyGguf({.arch = arch}), adapter_options, kv_cache) {}
+  SchedulerModel(const std::vector<std::byte>& bytes, const TinyAdapterOptions& adapter_options,
+                 KvCacheFormat kv_cache = KvCacheFormat::kF16) {
+    options_.kv_cache = kv_cache;
     options_.model_path = directory_.Write("tiny.gguf", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     adapter_ = TinyAdapter(*OpenTiny(bytes), adapter_options);
     options_.adapter_path = directory_.path() + "/adapter";

@@ -154,39 +154,53 @@ double SumExp(const float* x, size_t n, float largest) {
 
 size_t ArgMax(const float* x, size_t n) { return static_cast<size_t>(std::max_element(x, x + n) - x); }
 
-float KvElement(const std::byte* base, size_t index, KvType type) {
-  if (type == KvType::kF32) {
-    float value;
-    std::memcpy(&value, base + index * 4, 4);
-    return value;
+template <typename T>
+T ReadAt(const std::byte* base, size_t index) {
+  T value;
+  std::memcpy(&value, base + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+// Keys or values of a head; `scale` counts blocks (kQ8).
+float KvElement(KvType type, const std::byte* elements, size_t index, const std::byte* scales, size_t scale) {
+  switch (type) {
+    case KvType::kF16:
+      return HalfToFloat(ReadAt<uint16_t>(elements, index));
+    case KvType::kQ8:
+      return static_cast<float>(ReadAt<int8_t>(elements, index)) * ReadAt<float>(scales, scale);
+    case KvType::kF32:
+      break;
   }
-  uint16_t half;
-  std::memcpy(&half, base + index * 2, 2);
-  return HalfToFloat(half);
+  return ReadAt<float>(elements, index);
 }
 
 void AttendRow(const AttentionTask& t, const AttentionRow& row) {
   const AttentionShape& shape = *t.shape;
   const size_t head_dim = shape.kv.head_dim;
-  const size_t head_bytes = head_dim * kKvPagePositions * (shape.kv.type == KvType::kF16 ? 2 : 4);
   const size_t group = shape.num_heads / shape.kv.num_kv_heads;
-  const auto keys_of = [&](int32_t p) -> const std::byte* {
+  const auto key = [&](const std::byte* head, size_t slot, size_t d) {
+    return KvElement(shape.kv.type, head, d * kKvPagePositions + slot, head + t.head.key_scales,
+                     d / kBlock * kKvPagePositions + slot);
+  };
+  const auto value = [&](const std::byte* head, size_t slot, size_t d) {
+    return KvElement(shape.kv.type, head + t.head.values, slot * head_dim + d, head + t.head.value_scales,
+                     slot * NumBlocks(head_dim) + d / kBlock);
+  };
+  const auto head_of = [&](int32_t p) -> const std::byte* {
     const uint16_t layer = row.source != nullptr ? row.source[p] : static_cast<uint16_t>(t.layer);
     if (layer == kKvDropped) return nullptr;
-    return row.pages[static_cast<size_t>(p) / kKvPagePositions] + layer * t.layer_bytes + t.kv_head * 2 * head_bytes;
+    return row.pages[static_cast<size_t>(p) / kKvPagePositions] + layer * t.layer_bytes + t.kv_head * t.head.bytes;
   };
   for (size_t h = t.kv_head * group; h < (t.kv_head + 1) * group; ++h) {
     const float* q = row.query + h * head_dim;
     float* out = row.out + h * head_dim;
     float largest = -INFINITY;
     for (int32_t p = row.first; p <= row.last; ++p) {
-      const std::byte* keys = keys_of(p);
+      const std::byte* entry = head_of(p);
       const size_t slot = static_cast<size_t>(p) % kKvPagePositions;
       float score = 0.0F;
-      for (size_t d = 0; keys != nullptr && d < head_dim; ++d) {
-        score += q[d] * KvElement(keys, d * kKvPagePositions + slot, shape.kv.type);
-      }
-      t.scores[p - row.first] = keys == nullptr ? -INFINITY : score * shape.scale;
+      for (size_t d = 0; entry != nullptr && d < head_dim; ++d) score += q[d] * key(entry, slot, d);
+      t.scores[p - row.first] = entry == nullptr ? -INFINITY : score * shape.scale;
       largest = std::max(largest, t.scores[p - row.first]);
     }
     std::fill(out, out + head_dim, 0.0F);
@@ -194,13 +208,11 @@ void AttendRow(const AttentionTask& t, const AttentionRow& row) {
     float sum = 0.0F;
     for (int32_t p = row.first; p <= row.last; ++p) sum += std::exp(t.scores[p - row.first] - largest);
     for (int32_t p = row.first; p <= row.last; ++p) {
-      const std::byte* keys = keys_of(p);
-      if (keys == nullptr) continue;
+      const std::byte* entry = head_of(p);
+      if (entry == nullptr) continue;
       const float weight = std::exp(t.scores[p - row.first] - largest) / sum;
       const size_t slot = static_cast<size_t>(p) % kKvPagePositions;
-      for (size_t d = 0; d < head_dim; ++d) {
-        out[d] += weight * KvElement(keys + head_bytes, slot * head_dim + d, shape.kv.type);
-      }
+      for (size_t d = 0; d < head_dim; ++d) out[d] += weight * value(entry, slot, d);
     }
   }
 }
@@ -209,13 +221,30 @@ void Attend(const AttentionTask& t) {
   for (size_t r = 0; r < t.num_rows; ++r) AttendRow(t, t.rows[r]);
 }
 
+uint64_t DotProducts(size_t rounds) {
+  constexpr size_t kLength = 64;
+  uint8_t codes[kLength];
+  int8_t x[kLength];
+  for (size_t i = 0; i < kLength; ++i) {
+    codes[i] = static_cast<uint8_t>(i);
+    x[i] = static_cast<int8_t>(i);
+  }
+  uint32_t sum = 0;  // wraps
+  for (size_t round = 0; round < rounds; ++round) {
+    __asm__ volatile("" : : "r"(codes), "r"(x) : "memory");  // neither is known in advance
+    for (size_t i = 0; i < kLength; ++i) sum += static_cast<uint32_t>(codes[i] * x[i]);
+  }
+  __asm__ volatile("" : : "r"(sum));
+  return static_cast<uint64_t>(rounds) * 2 * kLength;
+}
+
 }  // namespace
 
 const KernelTable& ScalarKernels() {
   static constexpr KernelTable kTable = {
       CpuTarget::kScalar, IntegerMatMul, FloatMatMul, QuantizeRow, RmsNorm,   Dot,
       GatedSilu,          GatedGelu,     SigmoidRow,  Add,         AddScaled, AddProduct,
-      RopeHead,           ToHalf,        SumExp,      ArgMax,      Attend,
+      RopeHead,           ToHalf,        SumExp,      ArgMax,      Attend,    DotProducts,
   };
   return kTable;
 }

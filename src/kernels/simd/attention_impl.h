@@ -2,9 +2,6 @@
 // Attention of some rows of one sequence over one KV head (arXiv 1706.03762; grouped queries: arXiv 2305.13245): an
 // exact two-pass softmax over each row's positions, in position order. Included once per target after vec.h.
 //
-// A page's layer holds, per KV head, K transposed [head_dim][64] (a vector covers 16 positions, no horizontal
-// sums) and V [64][head_dim].
-//
 // Row invariance: a query is one row's head. Queries that run in one tile share the loads of K and V and nothing else:
 // each has its own accumulators, fed in the order of head_dim (scores) and of its positions (values).
 
@@ -25,13 +22,37 @@ struct Query {
   float largest;
 };
 
-GS_INLINE VecF LoadKv(const void* base, size_t index, KvType type) {
-  return type == KvType::kF16 ? LoadHalf((const uint16_t*)base + index) : LoadF((const float*)base + index);
+// Keys or values of one head in one page (packed_layout.h). `type`, everywhere below, is a constant.
+struct Part {
+  const char* elements;
+  const float* scales;  // kQ8
+};
+
+GS_INLINE VecF LoadElements(const char* elements, size_t index, KvType type) {
+  if (type == KvType::kF16) return LoadHalf((const uint16_t*)elements + index);
+  if (type == KvType::kQ8) return LoadCodes((const int8_t*)elements + index);
+  return LoadF((const float*)elements + index);
 }
-GS_INLINE size_t KvBytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
+// Element d of sixteen keys.
+GS_INLINE VecF LoadKeys(Part keys, size_t d, size_t slot, KvType type) {
+  const VecF k = LoadElements(keys.elements, d * kKvPagePositions + slot, type);
+  return type == KvType::kQ8 ? k * LoadF(keys.scales + d / kBlock * kKvPagePositions + slot) : k;
+}
+// Sixteen elements of a value, from d on, and one.
+GS_INLINE VecF LoadValue(Part values, size_t slot, size_t d, size_t head_dim, KvType type) {
+  const VecF v = LoadElements(values.elements, slot * head_dim + d, type);
+  return type == KvType::kQ8 ? v * SetF(values.scales[slot * ((head_dim + kBlock - 1) / kBlock) + d / kBlock]) : v;
+}
+GS_INLINE float LoadValueElement(Part values, size_t slot, size_t d, size_t head_dim, KvType type) {
+  const size_t at = slot * head_dim + d;
+  if (type == KvType::kF16) return LoadHalfScalar((const uint16_t*)values.elements + at);
+  if (type == KvType::kF32) return ((const float*)values.elements)[at];
+  return (float)((const int8_t*)values.elements)[at] *
+         values.scales[slot * ((head_dim + kBlock - 1) / kBlock) + d / kBlock];
+}
 
 // Scores of a page's 64 positions, at `at` in the queries' scores.
-GS_INLINE void PageScores(const void* k, KvType type, const Query* queries, int count, size_t head_dim, float scale,
+GS_INLINE void PageScores(Part k, KvType type, const Query* queries, int count, size_t head_dim, float scale,
                           size_t at) {
   for (size_t begin = 0; begin < kKvPagePositions; begin += kTileVectors * 16) {
     VecF acc[kQueryTile][kTileVectors];
@@ -41,7 +62,7 @@ GS_INLINE void PageScores(const void* k, KvType type, const Query* queries, int 
     for (size_t d = 0; d < head_dim; ++d) {
       VecF keys[kTileVectors];
       for (int j = 0; j < kTileVectors; ++j) {
-        keys[j] = LoadKv(k, d * kKvPagePositions + begin + (size_t)j * 16, type);
+        keys[j] = LoadKeys(k, d, begin + (size_t)j * 16, type);
       }
       for (int h = 0; h < count; ++h) {
         const VecF q = SetF(queries[h].q[d]);
@@ -61,12 +82,21 @@ struct Cache {
   const AttentionTask* task;
   const uint16_t* source;
   KvType type;
-  size_t head_dim, k_at, head_bytes;  // k_at: of this KV head in a page's layer; head_bytes: of its K, or its V
+  size_t head_dim;
 };
 
 GS_INLINE size_t SourceOf(const Cache* c, size_t p) { return c->source ? c->source[p] : c->task->layer; }
-GS_INLINE const char* KeysOf(const Cache* c, size_t page, size_t layer) {
-  return (const char*)c->task->rows[0].pages[page] + layer * c->task->layer_bytes + c->k_at;
+GS_INLINE const char* HeadOf(const Cache* c, size_t page, size_t layer) {
+  return (const char*)c->task->rows[0].pages[page] + layer * c->task->layer_bytes +
+         c->task->kv_head * c->task->head.bytes;
+}
+GS_INLINE Part KeysOf(const Cache* c, size_t page, size_t layer) {
+  const char* head = HeadOf(c, page, layer);
+  return Part{head, (const float*)(head + c->task->head.key_scales)};
+}
+GS_INLINE Part ValuesOf(const Cache* c, size_t page, size_t layer) {
+  const char* head = HeadOf(c, page, layer);
+  return Part{head + c->task->head.values, (const float*)(head + c->task->head.value_scales)};
 }
 
 // out[16 * vectors] += sum of p * V over the positions [begin, end), at element d, for `count` queries.
@@ -79,10 +109,11 @@ GS_INLINE void AddValues(const Cache* c, const Query* queries, int count, size_t
   for (size_t p = begin; p < end; ++p) {
     const size_t layer = SourceOf(c, p);
     if (layer == kKvDropped) continue;
-    const char* v = KeysOf(c, p / kKvPagePositions, layer) + c->head_bytes;
-    const size_t at = (p % kKvPagePositions) * c->head_dim + d;
+    const Part v = ValuesOf(c, p / kKvPagePositions, layer);
     VecF values[kTileVectors];
-    for (int j = 0; j < vectors; ++j) values[j] = LoadKv(v, at + (size_t)j * 16, type);
+    for (int j = 0; j < vectors; ++j) {
+      values[j] = LoadValue(v, p % kKvPagePositions, d + (size_t)j * 16, c->head_dim, type);
+    }
     for (int h = 0; h < count; ++h) {
       const VecF weight = SetF(queries[h].scores[p - origin]);
       for (int j = 0; j < vectors; ++j) acc[h][j] = Fma(weight, values[j], acc[h][j]);
@@ -104,9 +135,8 @@ GS_INLINE void AddValuesTyped(const Cache* c, const Query* queries, int count, s
     for (size_t p = begin; p < end; ++p) {
       const size_t layer = SourceOf(c, p);
       if (layer == kKvDropped) continue;
-      const char* v = KeysOf(c, p / kKvPagePositions, layer) + c->head_bytes;
-      const size_t at = (p % kKvPagePositions) * c->head_dim + d;
-      const float value = type == KvType::kF16 ? LoadHalfScalar((const uint16_t*)v + at) : ((const float*)v)[at];
+      const float value =
+          LoadValueElement(ValuesOf(c, p / kKvPagePositions, layer), p % kKvPagePositions, d, c->head_dim, type);
       for (int h = 0; h < count; ++h) {
         queries[h].out[d] = __builtin_fmaf(queries[h].scores[p - origin], value, queries[h].out[d]);
       }
@@ -131,14 +161,15 @@ GS_INLINE void AddValuesTyped(const Cache* c, const Query* queries, int count, s
 #define GS_MORE_COUNTS(type)
 #endif
 
-static void TileScores(const void* k, KvType type, const Query* queries, int count, size_t head_dim, float scale,
-                       size_t at) {
+static void TileScores(Part k, KvType type, const Query* queries, int count, size_t head_dim, float scale, size_t at) {
 #define GS_COUNT(n, type)                                 \
   case n:                                                 \
     PageScores(k, type, queries, n, head_dim, scale, at); \
     break;
   if (type == KvType::kF16) {
     GS_COUNTS(KvType::kF16)
+  } else if (type == KvType::kQ8) {
+    GS_COUNTS(KvType::kQ8)
   } else {
     GS_COUNTS(KvType::kF32)
   }
@@ -153,6 +184,8 @@ static void TileValues(const Cache* c, const Query* queries, int count, size_t o
     break;
   if (c->type == KvType::kF16) {
     GS_COUNTS(KvType::kF16)
+  } else if (c->type == KvType::kQ8) {
+    GS_COUNTS(KvType::kQ8)
   } else {
     GS_COUNTS(KvType::kF32)
   }
@@ -175,12 +208,12 @@ static void BlendKeys(const Cache* c, size_t page, size_t first, size_t last, fl
     int known = source[i] == (int32_t)kKvDropped;
     for (size_t j = 0; j < i; ++j) known |= source[j] == source[i];
     if (known) continue;
-    const char* keys = KeysOf(c, page, (size_t)source[i]);
+    const Part keys = KeysOf(c, page, (size_t)source[i]);
     for (size_t v = 0; v < kKvPagePositions; v += 16) {
-      const VecI taken = *(const VecIU*)(source + v) == SetI(source[i]);
-      for (size_t at = v; at < c->head_dim * kKvPagePositions; at += kKvPagePositions) {
-        const VecI key = taken ? (VecI)LoadKv(keys, at, c->type) : (VecI)LoadF(blended + at);
-        StoreF(blended + at, (VecF)key);
+      const VecI taken = Equal(LoadI(source + v), SetI(source[i]));
+      for (size_t d = 0; d < c->head_dim; ++d) {
+        float* at = blended + d * kKvPagePositions + v;
+        StoreF(at, Select(taken, LoadKeys(keys, d, v, c->type), LoadF(at)));
       }
     }
   }
@@ -198,10 +231,10 @@ static void ScorePage(const Cache* c, size_t page, size_t origin, size_t first, 
     uniform &= c->source[p] == (uint16_t)c->task->layer;
     dropped |= c->source[p] == kKvDropped;
   }
-  const void* keys = KeysOf(c, page, c->task->layer);
+  Part keys = KeysOf(c, page, c->task->layer);
   if (!uniform) {
     BlendKeys(c, page, first, last, c->task->blended_keys);
-    keys = c->task->blended_keys;
+    keys = Part{(const char*)c->task->blended_keys, 0};
   }
   for (int h = 0; h < count; h += kQueryTile) {
     TileScores(keys, uniform ? c->type : KvType::kF32, queries + h, count - h < kQueryTile ? count - h : kQueryTile,
@@ -257,8 +290,7 @@ static void Attend(const AttentionTask& task) {
   const AttentionShape* shape = task.shape;
   const size_t head_dim = shape->kv.head_dim;
   const size_t group = shape->num_heads / shape->kv.num_kv_heads;
-  const size_t head_bytes = head_dim * kKvPagePositions * KvBytes(shape->kv.type);
-  const Cache cache = {&task, task.rows[0].source, shape->kv.type, head_dim, task.kv_head * 2 * head_bytes, head_bytes};
+  const Cache cache = {&task, task.rows[0].source, shape->kv.type, head_dim};
   size_t first = (size_t)task.rows[0].first, last = (size_t)task.rows[0].last;
   for (size_t r = 1; r < task.num_rows; ++r) {
     first = (size_t)task.rows[r].first < first ? (size_t)task.rows[r].first : first;

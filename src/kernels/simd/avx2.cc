@@ -21,7 +21,7 @@ const KernelTable& Avx2Kernels() {
   static constexpr KernelTable kTable = {
       CpuTarget::kAvx2, avx2::IntegerMatMul, avx2::FloatMatMul, avx2::QuantizeRow, avx2::RmsNorm,   avx2::Dot,
       avx2::GatedSilu,  avx2::GatedGelu,     avx2::SigmoidRow,  avx2::Add,         avx2::AddScaled, avx2::AddProduct,
-      avx2::RopeHead,   avx2::ToHalf,        avx2::SumExp,      avx2::ArgMax,      avx2::Attend,
+      avx2::RopeHead,   avx2::ToHalf,        avx2::SumExp,      avx2::ArgMax,      avx2::Attend,    avx2::DotProducts,
   };
   return kTable;
 }

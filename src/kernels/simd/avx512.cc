@@ -22,7 +22,7 @@ const KernelTable& Avx512Kernels() {
       CpuTarget::kAvx512, avx512::IntegerMatMul, avx512::FloatMatMul, avx512::QuantizeRow, avx512::RmsNorm,
       avx512::Dot,        avx512::GatedSilu,     avx512::GatedGelu,   avx512::SigmoidRow,  avx512::Add,
       avx512::AddScaled,  avx512::AddProduct,    avx512::RopeHead,    avx512::ToHalf,      avx512::SumExp,
-      avx512::ArgMax,     avx512::Attend,
+      avx512::ArgMax,     avx512::Attend,        avx512::DotProducts,
   };
   return kTable;
 }

@@ -24,7 +24,7 @@ const KernelTable& Avx512VnniKernels() {
       avx512vnni::RmsNorm,    avx512vnni::Dot,           avx512vnni::GatedSilu,   avx512vnni::GatedGelu,
       avx512vnni::SigmoidRow, avx512vnni::Add,           avx512vnni::AddScaled,   avx512vnni::AddProduct,
       avx512vnni::RopeHead,   avx512vnni::ToHalf,        avx512vnni::SumExp,      avx512vnni::ArgMax,
-      avx512vnni::Attend,
+      avx512vnni::Attend,     avx512vnni::DotProducts,
   };
   return kTable;
 }

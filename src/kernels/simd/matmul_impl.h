@@ -34,21 +34,28 @@ GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_block
                         size_t x_stride, int prefetch, int panels, int rows, VecI dot[kPanelTile][kRowTile]) {
   if (four_bit) {
     const VecI mask = SetI(0x0F0F0F0F);
+    VecI sums[kPanelTile][kRowTile];
+    for (int p = 0; p < panels; ++p) {
+      for (int r = 0; r < rows; ++r) sums[p][r] = BeginNibbles(dot[p][r]);
+    }
     for (int g = 0; g < 4; ++g) {  // groups g in the low nibbles, g + 4 in the high ones
       VecI both[kPanelTile];
       for (int p = 0; p < panels; ++p) {
-        both[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+        both[p] = LoadI(codes[p] + (size_t)g * 64);
         if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
       }
       for (int r = 0; r < rows; ++r) {
         const VecI low = LoadGroup(x + (size_t)r * x_stride + g * 4);
-        for (int p = 0; p < panels; ++p) dot[p][r] = DotCodes(dot[p][r], both[p] & mask, low);
+        for (int p = 0; p < panels; ++p) sums[p][r] = DotNibbles(sums[p][r], both[p] & mask, low);
       }
       for (int p = 0; p < panels; ++p) both[p] = (both[p] >> 4) & mask;
       for (int r = 0; r < rows; ++r) {
         const VecI high = LoadGroup(x + (size_t)r * x_stride + 16 + g * 4);
-        for (int p = 0; p < panels; ++p) dot[p][r] = DotCodes(dot[p][r], both[p], high);
+        for (int p = 0; p < panels; ++p) sums[p][r] = DotNibbles(sums[p][r], both[p], high);
       }
+    }
+    for (int p = 0; p < panels; ++p) {
+      for (int r = 0; r < rows; ++r) dot[p][r] = EndNibbles(dot[p][r], sums[p][r]);
     }
     return;
   }
@@ -56,7 +63,7 @@ GS_INLINE void DotBlock(const uint8_t* const* codes, int four_bit, int sub_block
   for (int g = sub * groups; g < (sub + 1) * groups; ++g) {
     VecI code[kPanelTile];
     for (int p = 0; p < panels; ++p) {
-      code[p] = *(const VecIU*)(codes[p] + (size_t)g * 64);
+      code[p] = LoadI(codes[p] + (size_t)g * 64);
       if (prefetch) Prefetch(codes[p], kPrefetchBytes + (size_t)g * 64);
     }
     for (int r = 0; r < rows; ++r) {
@@ -217,6 +224,10 @@ GS_INLINE void FloatPanel(const FloatTask* t, PackedLayout layout, size_t panel,
   for (int r = 0; r < rows; ++r) {
     const VecF sum = (acc[r][0] + acc[r][1]) + (acc[r][2] + acc[r][3]);
     float* out = t->out + (first_row + (size_t)r) * t->out_stride + first_out;
+    if (valid == kPanelRows) {
+      StoreF(out, t->accumulate ? LoadF(out) + SetF(t->scale) * sum : sum);
+      continue;
+    }
     for (size_t i = 0; i < valid; ++i) out[i] = t->accumulate ? out[i] + t->scale * sum[i] : sum[i];
   }
 }
@@ -241,4 +252,26 @@ static void FloatMatMul(const FloatTask& task) {
       FloatRows(&task, PackedLayout::kF32);
       break;
   }
+}
+
+// As many running sums as a tile has, blocks of 4-bit codes: the fastest. The codes are read again in every round, as
+// far as the compiler knows.
+static uint64_t DotProducts(size_t rounds) {
+  enum { kSums = kPanelTile * kRowTile, kDots = kBlock / kGroup };
+  VecI codes[kDots], sums[kSums];
+  for (int g = 0; g < kDots; ++g) codes[g] = SetI(0x01020304 + g);
+  for (int i = 0; i < kSums; ++i) sums[i] = SetI(0);
+  const VecI x = SetI(0x05060708);
+  for (size_t round = 0; round < rounds; ++round) {
+    __asm__ volatile("" : : "r"(codes) : "memory");
+    for (int i = 0; i < kSums; ++i) {
+      VecI block = BeginNibbles(sums[i]);
+      for (int g = 0; g < kDots; ++g) block = DotNibbles(block, codes[g], x);
+      sums[i] = EndNibbles(sums[i], block);
+    }
+  }
+  for (int i = 1; i < kSums; ++i) sums[0] = sums[0] + sums[i];
+  const int32_t used = ReduceAddI(sums[0]);
+  __asm__ volatile("" : : "r"(used));
+  return (uint64_t)rounds * kSums * 2 * kPanelRows * kBlock;
 }

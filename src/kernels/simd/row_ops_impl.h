@@ -20,13 +20,12 @@ static void QuantizeRow(const float* x, size_t cols, const QuantizedRow& out) {
     VecF v[2];
     v[0] = n >= 16 ? LoadF(x + k) : LoadTail(x + k, n, 0.0f);
     v[1] = n >= 32 ? LoadF(x + k + 16) : (n > 16 ? LoadTail(x + k + 16, n - 16, 0.0f) : SetF(0.0f));
-    const float largest = ReduceMax(MaxF((VecF)((VecI)v[0] & abs_mask), (VecF)((VecI)v[1] & abs_mask)));
+    const float largest = ReduceMax(MaxF(AsF(AsI(v[0]) & abs_mask), AsF(AsI(v[1]) & abs_mask)));
     const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     int32_t sums[2];
     for (int s = 0; s < 2; ++s) {
       const VecI q = RoundI(v[s] * SetF(inverse));
-      typedef int8_t VecB __attribute__((vector_size(16), aligned(1), may_alias));
-      *(VecB*)(out.codes + k + (size_t)s * 16) = __builtin_convertvector(q, VecB);
+      StoreCodes(out.codes + k + (size_t)s * 16, q);
       out.sums[b * 2 + (size_t)s] = sums[s] = ReduceAddI(q);
     }
     out.scales[b] = largest / 127.0f;
@@ -104,11 +103,6 @@ static void AddProduct(const float* x, const float* gate, size_t n, float* y) {
   }
 }
 
-#define GS_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define GS_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#define GS_LOW_PAIRS 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define GS_HIGH_PAIRS 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-
 static void RopeHead(float* head, RopeLayout layout, const float* cosine, const float* sine, size_t n) {
   const int pairs = layout == RopeLayout::kInterleaved;
   size_t i = 0;
@@ -116,15 +110,12 @@ static void RopeHead(float* head, RopeLayout layout, const float* cosine, const 
     float* first = head + (pairs ? 2 * i : i);
     float* second = pairs ? first + 16 : first + n;
     VecF a = LoadF(first), b = LoadF(second);
-    if (pairs) {
-      const VecF low = a, high = b;
-      a = __builtin_shufflevector(low, high, GS_EVEN);
-      b = __builtin_shufflevector(low, high, GS_ODD);
-    }
+    if (pairs) Deinterleave(a, b, &a, &b);
     const VecF c = LoadF(cosine + i), s = LoadF(sine + i);
-    const VecF x = a * c - b * s, y = a * s + b * c;
-    StoreF(first, pairs ? __builtin_shufflevector(x, y, GS_LOW_PAIRS) : x);
-    StoreF(second, pairs ? __builtin_shufflevector(x, y, GS_HIGH_PAIRS) : y);
+    VecF x = a * c - b * s, y = a * s + b * c;
+    if (pairs) Interleave(x, y, &x, &y);
+    StoreF(first, x);
+    StoreF(second, y);
   }
   for (; i < n; ++i) {
     float* first = head + (pairs ? 2 * i : i);
@@ -134,10 +125,6 @@ static void RopeHead(float* head, RopeLayout layout, const float* cosine, const 
     *second = a * sine[i] + b * cosine[i];
   }
 }
-#undef GS_EVEN
-#undef GS_ODD
-#undef GS_LOW_PAIRS
-#undef GS_HIGH_PAIRS
 
 static void ToHalf(const float* x, size_t n, uint16_t* out) {
   size_t i = 0;
@@ -150,20 +137,20 @@ static void ToHalf(const float* x, size_t n, uint16_t* out) {
 
 // Exponentials in f32, their sum in f64; a NaN stays one, which ExpF alone would lose.
 static double SumExp(const float* x, size_t n, float largest) {
-  typedef float Half __attribute__((vector_size(32)));
-  typedef double VecD __attribute__((vector_size(64)));
-  VecD sums[2] = {VecD{0}, VecD{0}};
+  typedef float Quad __attribute__((vector_size(16)));
+  typedef double QuadD __attribute__((vector_size(32)));
+  QuadD sums[4] = {};
   for (size_t i = 0; i < n; i += 16) {
     const VecF v = n - i >= 16 ? LoadF(x + i) : LoadTail(x + i, n - i, -__builtin_inff());
-    const VecI number = v == v;
-    const VecF e = number ? ExpF(v - SetF(largest)) : v;
-    Half halves[2];
-    __builtin_memcpy(halves, &e, sizeof(e));
-    for (int j = 0; j < 2; ++j) sums[j] += __builtin_convertvector(halves[j], VecD);
+    const VecF e = Select(Equal(v, v), ExpF(v - SetF(largest)), v);
+    Quad quads[4];
+    __builtin_memcpy(quads, &e, sizeof(e));
+    for (int j = 0; j < 4; ++j) sums[j] += __builtin_convertvector(quads[j], QuadD);
   }
-  const VecD both = sums[0] + sums[1];
+  const QuadD low = sums[0] + sums[2], high = sums[1] + sums[3];
   double sum = 0;
-  for (int j = 0; j < 8; ++j) sum += both[j];
+  for (int j = 0; j < 4; ++j) sum += low[j];
+  for (int j = 0; j < 4; ++j) sum += high[j];
   return sum;
 }
 

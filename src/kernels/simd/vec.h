@@ -1,116 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen f32 or i32 lanes on any x86-64 target, through the compiler's vector extensions plus the few
-// instructions they do not cover. Included by one file per target, inside that target's own namespace (after
-// immintrin.h); everything is static and nothing comes from shared inline code, so no instruction leaks to older
-// machines.
+// Sixteen f32 or i32 lanes on any x86-64 target: VecF and VecI with arithmetic operators, and the primitives that the
+// kernels are written in. Included by one file per target, inside that target's own namespace (after immintrin.h);
+// everything is static and nothing comes from shared inline code, so no instruction leaks to older machines.
+//
+// Of each register width (vec_avx512.h, vec_avx2.h):
+//   LoadF StoreF LoadI SetF SetI       whole vectors, any alignment; one value in every lane
+//   ToF RoundI AsF AsI                 value | nearest integer | the same bits
+//   GreaterEqual Equal Select          masks of all bits
+//   Fma MaxF MinF RoundF ReduceMax ReduceAddI
+//   LoadHalf StoreHalf LoadBf16        16-bit floats
+//   LoadCodes StoreCodes               signed 8-bit integers
+//   Deinterleave Interleave            pairs
+//   DotCodes(acc, codes, x)            acc[lane] += sum of 4 products of unsigned codes (the lane's bytes, at most 255)
+//                                      and signed activations (LoadGroup, within [-127, 127])
+//   BeginNibbles DotNibbles EndNibbles the same for codes of 4 bits, which leave room where there is no instruction for
+//                                      it: a block of 32, eight dot products into one lane, is summed in 16 bits first
+//                                      (8 * 2 * 15 * 127 < 2^15)
 //
 // Why not Highway: 1.0.3, the packaged version, has no 8-bit dot product, which is most of this engine.
-typedef float VecF __attribute__((vector_size(64), aligned(64)));
-typedef int32_t VecI __attribute__((vector_size(64), aligned(64)));
-typedef float VecFU __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t VecIU __attribute__((vector_size(64), aligned(4), may_alias));
-
 #define GS_INLINE static inline __attribute__((always_inline))
 
-GS_INLINE VecF LoadF(const float* p) { return *(const VecFU*)p; }
-GS_INLINE void StoreF(float* p, VecF v) { *(VecFU*)p = v; }
-GS_INLINE VecF SetF(float v) { return VecF{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
-GS_INLINE VecI SetI(int32_t v) { return VecI{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
-GS_INLINE VecF ToF(VecI v) { return __builtin_convertvector(v, VecF); }
-
 #if defined(__AVX512F__)
-GS_INLINE VecF Fma(VecF a, VecF b, VecF c) { return (VecF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-GS_INLINE VecF MaxF(VecF a, VecF b) { return (VecF)_mm512_max_ps((__m512)a, (__m512)b); }
-GS_INLINE VecF MinF(VecF a, VecF b) { return (VecF)_mm512_min_ps((__m512)a, (__m512)b); }
-GS_INLINE VecF RoundF(VecF a) { return (VecF)_mm512_roundscale_ps((__m512)a, 0); }
-GS_INLINE VecF LoadHalf(const uint16_t* p) { return (VecF)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
-GS_INLINE VecI RoundI(VecF a) { return (VecI)_mm512_cvtps_epi32((__m512)a); }
-GS_INLINE void StoreHalf(uint16_t* p, VecF v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
+#include "kernels/simd/vec_avx512.h"
 #else
-typedef float VecF8 __attribute__((vector_size(32)));
-struct HalvesF {
-  VecF8 lo, hi;
-};
-GS_INLINE HalvesF Split(VecF v) {
-  HalvesF h;
-  __builtin_memcpy(&h, &v, sizeof(v));
-  return h;
-}
-GS_INLINE VecF Join(__m256 lo, __m256 hi) {
-  VecF v;
-  __builtin_memcpy(&v, &lo, 32);
-  __builtin_memcpy((char*)&v + 32, &hi, 32);
-  return v;
-}
-GS_INLINE VecF Fma(VecF a, VecF b, VecF c) {
-  const HalvesF x = Split(a), y = Split(b), z = Split(c);
-  return Join(_mm256_fmadd_ps((__m256)x.lo, (__m256)y.lo, (__m256)z.lo),
-              _mm256_fmadd_ps((__m256)x.hi, (__m256)y.hi, (__m256)z.hi));
-}
-GS_INLINE VecF MaxF(VecF a, VecF b) {
-  const HalvesF x = Split(a), y = Split(b);
-  return Join(_mm256_max_ps((__m256)x.lo, (__m256)y.lo), _mm256_max_ps((__m256)x.hi, (__m256)y.hi));
-}
-GS_INLINE VecF MinF(VecF a, VecF b) {
-  const HalvesF x = Split(a), y = Split(b);
-  return Join(_mm256_min_ps((__m256)x.lo, (__m256)y.lo), _mm256_min_ps((__m256)x.hi, (__m256)y.hi));
-}
-GS_INLINE VecF RoundF(VecF a) {
-  const HalvesF x = Split(a);
-  return Join(_mm256_round_ps((__m256)x.lo, 0), _mm256_round_ps((__m256)x.hi, 0));
-}
-GS_INLINE VecF LoadHalf(const uint16_t* p) {
-  return Join(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
-              _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8))));
-}
-GS_INLINE VecI RoundI(VecF a) {
-  const HalvesF x = Split(a);
-  const __m256i lo = _mm256_cvtps_epi32((__m256)x.lo), hi = _mm256_cvtps_epi32((__m256)x.hi);
-  VecI v;
-  __builtin_memcpy(&v, &lo, 32);
-  __builtin_memcpy((char*)&v + 32, &hi, 32);
-  return v;
-}
-GS_INLINE void StoreHalf(uint16_t* p, VecF v) {
-  const HalvesF x = Split(v);
-  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)x.lo, 0));
-  _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph((__m256)x.hi, 0));
-}
+#include "kernels/simd/vec_avx2.h"
 #endif
-
-GS_INLINE VecF LoadBf16(const uint16_t* p) {
-  typedef uint16_t U16x16 __attribute__((vector_size(32), aligned(2), may_alias));
-  typedef uint32_t U32x16 __attribute__((vector_size(64)));
-  return (VecF)(__builtin_convertvector(*(const U16x16*)p, U32x16) << 16);
-}
 
 // Fixed-order tree: the same for every row, every call.
 GS_INLINE float ReduceAdd(VecF v) {
   float lanes[16];
-  __builtin_memcpy(lanes, &v, sizeof(v));
+  StoreF(lanes, v);
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   }
   return lanes[0];
 }
-#if defined(__AVX512F__)
-GS_INLINE float ReduceMax(VecF v) { return _mm512_reduce_max_ps((__m512)v); }
-GS_INLINE int32_t ReduceAddI(VecI v) { return _mm512_reduce_add_epi32((__m512i)v); }
-#else
-GS_INLINE int32_t ReduceAddI(VecI v) {
-  int32_t sum = 0;
-  for (int i = 0; i < 16; ++i) sum += v[i];
-  return sum;
-}
-GS_INLINE float ReduceMax(VecF v) {
-  float lanes[16];
-  __builtin_memcpy(lanes, &v, sizeof(v));
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
-}
-#endif
 
 // The same 4 activations in every lane.
 GS_INLINE VecI LoadGroup(const int8_t* x4) {
@@ -118,44 +42,6 @@ GS_INLINE VecI LoadGroup(const int8_t* x4) {
   __builtin_memcpy(&packed, x4, 4);
   return SetI(packed);
 }
-
-// acc[lane] += sum of 4 products of unsigned codes (lane's 4 bytes) and signed activations (LoadGroup).
-// Codes are at most 255 and activations within [-127, 127].
-#if defined(__AVX512VNNI__)
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
-  return (VecI)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)codes, (__m512i)x);
-}
-#else
-// Widened to 16 bits first: maddubs would saturate for codes above 128.
-#if defined(__AVX512BW__)
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
-  const __m512i mask = _mm512_set1_epi16(0x00FF);
-  const __m512i even =
-      _mm512_madd_epi16(_mm512_and_si512((__m512i)codes, mask), _mm512_srai_epi16(_mm512_slli_epi16((__m512i)x, 8), 8));
-  const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16((__m512i)codes, 8), _mm512_srai_epi16((__m512i)x, 8));
-  return acc + (VecI)_mm512_add_epi32(even, odd);
-}
-#else
-GS_INLINE __m256i DotCodes8(__m256i codes, __m256i x) {
-  const __m256i mask = _mm256_set1_epi16(0x00FF);
-  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, mask), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
-  return _mm256_add_epi32(even, odd);
-}
-GS_INLINE VecI DotCodes(VecI acc, VecI codes, VecI x) {
-  __m256i half, lo, hi;
-  __builtin_memcpy(&half, &x, 32);
-  __builtin_memcpy(&lo, &codes, 32);
-  __builtin_memcpy(&hi, (const char*)&codes + 32, 32);
-  lo = DotCodes8(lo, half);
-  hi = DotCodes8(hi, half);
-  VecI sum;
-  __builtin_memcpy(&sum, &lo, 32);
-  __builtin_memcpy((char*)&sum + 32, &hi, 32);
-  return acc + sum;
-}
-#endif
-#endif
 
 // exp(x), Cody-Waite reduction and a degree-5 polynomial (the Cephes coefficients): within 2 ulp on [-87, 88];
 // below -87 the result is 0, above 88 it saturates.
@@ -171,8 +57,7 @@ GS_INLINE VecF ExpF(VecF x) {
   p = Fma(p, r, SetF(1.6666665459e-1f));
   p = Fma(p, r, SetF(5.0000001201e-1f));
   p = Fma(p, r * r, r + SetF(1.0f));
-  const VecI exponent = (__builtin_convertvector(n, VecI) + SetI(127)) << 23;
-  const VecF result = p * (VecF)exponent;
-  const VecI in_range = x >= SetF(-87.0f);
-  return (VecF)((VecI)result & in_range);
+  const VecI exponent = (RoundI(n) + SetI(127)) << 23;
+  const VecF result = p * AsF(exponent);
+  return AsF(AsI(result) & GreaterEqual(x, SetF(-87.0f)));
 }

@@ -29,6 +29,9 @@ class ByteTokenizer : public Tokenizer {
     }
     return ids;
   }
+  // Training text is not guarded: what it spells like a special token is one only where the format says so.
+  std::string Guard(std::string_view text) const override { return std::string(text); }
+  std::vector<int32_t> EncodeGuarded(std::string_view text) const override { return Encode(text, true); }
   std::string TokenBytes(int32_t id, bool special) const override {
     if (id < 256) return std::string(1, static_cast<char>(id));
     if (!special) return "";

@@ -19,6 +19,8 @@ class WithTemplate : public Tokenizer {
   std::vector<int32_t> Encode(std::string_view text, bool parse_special) const override {
     return base_->Encode(text, parse_special);
   }
+  std::string Guard(std::string_view text) const override { return base_->Guard(text); }
+  std::vector<int32_t> EncodeGuarded(std::string_view text) const override { return base_->EncodeGuarded(text); }
   std::string TokenBytes(int32_t id, bool special) const override { return base_->TokenBytes(id, special); }
   int32_t vocab_size() const override { return base_->vocab_size(); }
   std::optional<int32_t> bos() const override { return base_->bos(); }
